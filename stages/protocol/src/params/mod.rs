@@ -1,0 +1,206 @@
+//! Parameters of every kind: their names, defaults and JSON Schema, and which of them enter a key.
+//!
+//! A key holds only what can change the output: values at their defaults stay out, as do the parameters that a kind
+//! names in [`StageParams::NOT_IN_KEY`] and those that have no effect given others ([`StageParams::prune`]).
+
+pub mod command;
+pub mod download;
+pub mod generate;
+pub mod judge;
+pub mod report;
+pub mod shared;
+pub mod tokenize;
+pub mod train;
+
+use schemars::{JsonSchema, Schema, schema_for};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+pub use command::CommandParams;
+pub use download::DownloadParams;
+pub use generate::GenerateParams;
+pub use judge::JudgeParams;
+pub use report::ReportParams;
+pub use shared::{Device, OneOrMany, Precision, Template};
+pub use tokenize::TokenizeParams;
+pub use train::TrainParams;
+
+use crate::Kind;
+use crate::digest::canonical;
+
+/// The parameters of one kind.
+pub trait StageParams: Serialize + DeserializeOwned + JsonSchema + Default {
+    /// The kind.
+    const KIND: Kind;
+    /// Dotted paths that cannot change the output.
+    const NOT_IN_KEY: &'static [&'static str];
+
+    /// Removes from the serialised parameters what has no effect given the others.
+    fn prune(&self, _value: &mut Value) {}
+
+    /// Says what is wrong with the values taken together: the dotted path and the message of each problem.
+    fn problems(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+}
+
+/// Runs one generic body for the parameter type of a kind.
+macro_rules! for_kind {
+    ($kind:expr, $params:ident => $body:expr) => {
+        match $kind {
+            Kind::Download => {
+                type $params = DownloadParams;
+                $body
+            }
+            Kind::Tokenize => {
+                type $params = TokenizeParams;
+                $body
+            }
+            Kind::Train => {
+                type $params = TrainParams;
+                $body
+            }
+            Kind::Generate => {
+                type $params = GenerateParams;
+                $body
+            }
+            Kind::Judge => {
+                type $params = JudgeParams;
+                $body
+            }
+            Kind::Report => {
+                type $params = ReportParams;
+                $body
+            }
+            Kind::Command => {
+                type $params = CommandParams;
+                $body
+            }
+        }
+    };
+}
+
+/// Parameters checked and brought to their full, typed form.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resolved {
+    /// Every parameter, defaults filled in, numbers in canonical spelling.
+    pub full: Value,
+    /// What enters the key.
+    pub key: Value,
+    /// Problems of values taken together, by dotted path.
+    pub problems: Vec<(&'static str, String)>,
+}
+
+/// Decodes the parameters of a kind.
+///
+/// # Errors
+/// The decoding error of serde, where a key is unknown or a value has the wrong type.
+pub fn resolve(kind: Kind, value: Value) -> Result<Resolved, serde_json::Error> {
+    fn typed<P: StageParams>(value: Value) -> Result<Resolved, serde_json::Error> {
+        let params: P = serde_json::from_value(value)?;
+        let full = canonical(&serde_json::to_value(&params)?);
+        let mut key = serde_json::to_value(&params)?;
+        params.prune(&mut key);
+        P::NOT_IN_KEY.iter().for_each(|path| remove(&mut key, path));
+        let key = canonical(
+            &without_defaults(key, &serde_json::to_value(P::default())?)
+                .unwrap_or_else(|| Value::Object(Default::default())),
+        );
+        Ok(Resolved { full, key, problems: params.problems() })
+    }
+    for_kind!(kind, P => typed::<P>(value))
+}
+
+/// JSON Schema of a kind's parameters.
+pub fn schema(kind: Kind) -> Schema {
+    for_kind!(kind, P => schema_for!(P))
+}
+
+/// The parameters of a kind at their defaults.
+pub fn defaults(kind: Kind) -> Value {
+    for_kind!(kind, P => canonical(&serde_json::to_value(P::default()).expect("parameters serialise")))
+}
+
+/// Dotted paths of a kind's parameters that never enter a key.
+pub fn not_in_key(kind: Kind) -> &'static [&'static str] {
+    for_kind!(kind, P => P::NOT_IN_KEY)
+}
+
+/// Removes the value at a dotted path, if there is one.
+pub fn remove(value: &mut Value, path: &str) {
+    let (head, rest) = path.split_once('.').map_or((path, None), |(head, rest)| (head, Some(rest)));
+    let Some(map) = value.as_object_mut() else { return };
+    match rest {
+        None => {
+            map.shift_remove(head);
+        }
+        Some(rest) => {
+            if let Some(inner) = map.get_mut(head) {
+                remove(inner, rest);
+            }
+        }
+    }
+}
+
+fn without_defaults(value: Value, default: &Value) -> Option<Value> {
+    match (value, default) {
+        (value, default) if canonical(&value) == canonical(default) => None,
+        (Value::Object(map), Value::Object(defaults)) => {
+            let kept: serde_json::Map<_, _> = map
+                .into_iter()
+                .filter_map(|(key, item)| {
+                    let item = without_defaults(item, defaults.get(&key).unwrap_or(&Value::Null))?;
+                    Some((key, item))
+                })
+                .collect();
+            (!kept.is_empty()).then_some(Value::Object(kept))
+        }
+        (value, _) => Some(value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn key(kind: Kind, value: Value) -> Value {
+        resolve(kind, value).unwrap().key
+    }
+
+    #[test]
+    fn defaults_stay_out_of_the_key() {
+        for kind in [Kind::Tokenize, Kind::Train, Kind::Generate, Kind::Judge, Kind::Report] {
+            assert_eq!(key(kind, json!({})), json!({}), "{kind}");
+            assert_eq!(key(kind, defaults(kind)), json!({}), "{kind}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_change_the_output_stays_out_of_the_key() {
+        let with = json!({"steps": 4, "batch": {"size": 2, "micro": 1}, "device": "cpu", "checkpoint_every": 7});
+        assert_eq!(key(Kind::Train, with), json!({"batch": {"size": 2}, "steps": 4}));
+    }
+
+    #[test]
+    fn noise_parameters_without_noise_have_no_effect() {
+        let with = json!({"neft": {"alpha": 0, "noise": "gaussian", "schedule": {"linear": {"to": 0}}}});
+        assert_eq!(key(Kind::Train, with), json!({}));
+        assert_eq!(key(Kind::Train, json!({"neft": {"alpha": 5.0}})), json!({"neft": {"alpha": 5}}));
+    }
+
+    #[test]
+    fn unknown_keys_are_refused() {
+        for kind in Kind::ALL {
+            assert!(resolve(kind, json!({"nonsense": 1})).is_err(), "{kind}");
+        }
+    }
+
+    #[test]
+    fn every_kind_has_a_schema_with_properties() {
+        for kind in Kind::ALL {
+            assert!(schema(kind).get("properties").is_some(), "{kind}");
+        }
+    }
+}

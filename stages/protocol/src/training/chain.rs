@@ -1,0 +1,135 @@
+//! The chain of keys of a training run: one key for the state after each step.
+//!
+//! H_0 holds what is static, H_k = H(H_{k−1}, effective values of step k). Two runs that agree up to step k have equal
+//! keys up to k, wherever their checkpoints lie, and so can share them.
+
+use serde_json::Value;
+
+use super::TrainingPlan;
+use super::order::batches;
+use crate::params::train::TrainParams;
+use crate::params::{StageParams, remove};
+use crate::{Digest, KeyHasher, Kind};
+
+/// What does not change from step to step.
+#[derive(Debug, Clone, Copy)]
+pub struct Statics<'a> {
+    /// The parameters.
+    pub params: &'a TrainParams,
+    /// Digest of the model.
+    pub model: Digest,
+    /// Digest of the tokens.
+    pub tokens: Digest,
+    /// Digest of the adapter that training starts from.
+    pub adapter: Option<Digest>,
+    /// Training rows.
+    pub rows: u64,
+}
+
+/// Keys of the states after 1, 2, … steps.
+pub fn step_keys(statics: Statics<'_>) -> Vec<Digest> {
+    let TrainingPlan { learning_rates, alphas } = TrainingPlan::new(statics.params, statics.rows);
+    let rows = batches(
+        statics.rows,
+        statics.params.batch.size,
+        learning_rates.len() as u64,
+        statics.params.shuffle,
+        statics.params.seed,
+    );
+    let noise =
+        serde_json::to_value((&statics.params.neft.noise, &statics.params.neft.length)).expect("noise serialises");
+    let mut key = first_key(statics);
+    learning_rates
+        .iter()
+        .zip(&alphas)
+        .zip(&rows)
+        .map(|((rate, alpha), rows)| {
+            let mut hasher = KeyHasher::new("neftpipe 2026 training step v1");
+            hasher.add(&key).add(rate).add(alpha).add(rows.as_slice());
+            if *alpha > 0.0 {
+                hasher.add(&noise);
+            }
+            key = hasher.finish();
+            key
+        })
+        .collect()
+}
+
+/// Steps after which a checkpoint is taken: every `checkpoint_every`, where alpha jumps under a step schedule, and at the end.
+pub fn checkpoint_steps(params: &TrainParams, rows: u64) -> Vec<u64> {
+    let plan = TrainingPlan::new(params, rows);
+    let every = params.checkpoint_every.max(1);
+    let jumps = matches!(params.neft.schedule, crate::params::train::AlphaSchedule::Step { .. });
+    (1..=plan.steps())
+        .filter(|&step| {
+            let jump = jumps && step < plan.steps() && plan.alphas[step as usize] != plan.alphas[step as usize - 1];
+            step % every == 0 || step == plan.steps() || jump
+        })
+        .collect()
+}
+
+fn first_key(statics: Statics<'_>) -> Digest {
+    let mut params: Value = serde_json::to_value(statics.params).expect("parameters serialise");
+    statics.params.prune(&mut params);
+    let scheduled = ["steps", "epochs", "learning_rate", "schedule", "warmup", "neft", "early_stopping"];
+    TrainParams::NOT_IN_KEY.iter().chain(&scheduled).for_each(|path| remove(&mut params, path));
+    let mut hasher = KeyHasher::new("neftpipe 2026 training start v1");
+    hasher.add(&u64::from(Kind::Train.version())).add(&params).add(&statics.model).add(&statics.tokens);
+    if let Some(adapter) = &statics.adapter {
+        hasher.add(adapter);
+    }
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn keys(params: Value) -> Vec<Digest> {
+        let params: TrainParams = serde_json::from_value(params).unwrap();
+        step_keys(Statics {
+            params: &params,
+            model: Digest::of(b"m"),
+            tokens: Digest::of(b"t"),
+            adapter: None,
+            rows: 50,
+        })
+    }
+
+    fn shared(a: &[Digest], b: &[Digest]) -> usize {
+        a.iter().zip(b).take_while(|(a, b)| a == b).count()
+    }
+
+    #[test]
+    fn a_step_decay_arm_shares_the_constant_arms_prefix() {
+        let constant = keys(json!({"steps": 20, "schedule": "constant", "neft": {"alpha": 5}}));
+        let halved = keys(
+            json!({"steps": 20, "schedule": "constant", "neft": {"alpha": 5, "schedule": {"step": {"at": [0.5], "factor": 0.5}}}}),
+        );
+        assert_eq!(shared(&constant, &halved), 10);
+    }
+
+    #[test]
+    fn more_steps_at_a_constant_rate_continue() {
+        let short = keys(json!({"steps": 10, "schedule": "constant", "warmup": 2}));
+        let long = keys(json!({"steps": 30, "schedule": "constant", "warmup": 2}));
+        assert_eq!(shared(&short, &long), 10);
+        let cosine = keys(json!({"steps": 30, "warmup": 2}));
+        assert_eq!(shared(&long, &cosine), 3);
+    }
+
+    #[test]
+    fn keys_do_not_depend_on_where_the_cuts_are_nor_on_micro_batches() {
+        assert_eq!(keys(json!({"steps": 5})), keys(json!({"steps": 5, "checkpoint_every": 2, "batch": {"micro": 1}})));
+        assert_ne!(keys(json!({"steps": 5})), keys(json!({"steps": 5, "seed": 1})));
+    }
+
+    #[test]
+    fn cuts_lie_at_the_period_at_jumps_and_at_the_end() {
+        let params = serde_json::from_value(
+            json!({"steps": 12, "checkpoint_every": 5, "neft": {"alpha": 5, "schedule": {"step": {"at": [0.5], "factor": 0.5}}}}),
+        );
+        assert_eq!(checkpoint_steps(&params.unwrap(), 10), [5, 6, 10, 12]);
+    }
+}

@@ -1,0 +1,11 @@
+//! The arithmetic of a training plan: steps, rates, noise strengths, row order and the chain of keys.
+//!
+//! All of it is pure, so that `plan` can tell what a run will do and the worker does exactly that. Steps count from 0.
+
+mod chain;
+mod order;
+mod schedule;
+
+pub use chain::{Statics, checkpoint_steps, step_keys};
+pub use order::batches;
+pub use schedule::{TrainingPlan, mean_square};
