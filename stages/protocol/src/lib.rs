@@ -14,6 +14,7 @@ pub mod params;
 pub mod random;
 pub mod request;
 pub mod training;
+pub mod worker;
 
 pub use artifact::ArtifactType;
 pub use digest::{ContentHash, Digest, KeyHasher};

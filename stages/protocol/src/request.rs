@@ -54,6 +54,9 @@ pub struct Request {
     /// What a movable source resolved to in an earlier run.
     #[serde(default)]
     pub resolved: Option<Value>,
+    /// The worker that needs tensors, for a `judge` that asks a local model through it.
+    #[serde(default)]
+    pub torch_worker: Option<PathBuf>,
     /// Do not touch the network.
     #[serde(default)]
     pub offline: bool,
@@ -117,7 +120,7 @@ pub struct LineageStage {
 #[serde(tag = "status", rename_all = "snake_case")]
 pub enum StageResult {
     /// It is done.
-    Succeeded(Success),
+    Succeeded(Box<Success>),
     /// It is not, and says why.
     Failed(Failure),
     /// It was asked to stop and did, its finished work saved.
