@@ -122,6 +122,24 @@ impl Kind {
         }
     }
 
+    /// Outputs by name, the plain one first, where the kind alone (and `full` of `train`) says. `download` has one whose
+    /// type its content tells, `command` those that its parameters name.
+    pub fn outputs(self, full: bool) -> &'static [(&'static str, Option<ArtifactType>)] {
+        match self {
+            Self::Download | Self::Command => &[("output", None)],
+            Self::Tokenize => &[
+                ("tokens", Some(ArtifactType::Tokens)),
+                ("heldout", Some(ArtifactType::Prompts)),
+                ("trained", Some(ArtifactType::Prompts)),
+            ],
+            Self::Train if full => &[("model", Some(ArtifactType::Model))],
+            Self::Train => &[("adapter", Some(ArtifactType::Adapter))],
+            Self::Generate => &[("answers", Some(ArtifactType::Answers))],
+            Self::Judge => &[("verdict", Some(ArtifactType::Verdict))],
+            Self::Report => &[("report", Some(ArtifactType::Report))],
+        }
+    }
+
     /// Whether its worker is the one that needs tensors.
     pub fn needs_torch(self) -> bool {
         matches!(self, Self::Train | Self::Generate)

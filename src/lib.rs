@@ -1,0 +1,8 @@
+//! The runner of neftpipe: from a pipeline file to artifacts, as a library for its own binary and tests.
+//!
+//! Direction of knowledge: `spec <- plan <- engine <- cli`, `exec <- engine`, `store <- engine`,
+//! `engine::event <- ui, record <- cli`.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod plan;
+pub mod spec;

@@ -1,0 +1,3 @@
+//! From a YAML file to a checked pipeline.
+
+pub mod model;
