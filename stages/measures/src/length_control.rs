@@ -1,0 +1,319 @@
+//! AlpacaEval's length-controlled win rate: what the win rate would be if answers were as long as the reference's.
+//!
+//! A logistic model explains each preference by length, by how hard the instruction is, and by the model's own strength:
+//!
+//! P(model wins row i) = σ(w_t · tanh(dl_i / sd(dl)) + w_g · gamma_i + w_n · ng_i), dl = characters(output_1) − characters(output_2),
+//!
+//! fitted by min ‖w‖₁ + C · Σ s_i · CE(y_i, σ(·)) with y = preference − 1. The win rate is then predicted with dl = 0. Besides
+//! the judged rows (s = 1, ng = 1) the fit sees 1,610 rows of two baselines that were told to be concise or verbose
+//! (s = 0.1, ng = 0), which pin down the effect of length. Of their targets only two sums enter.
+//!
+//! Source: Y. Dubois et al., "Length-Controlled AlpacaEval", arXiv 2404.04475; alpaca_eval 0.6.6, `length_controlled_v1`.
+
+use crate::summary::{mean, standard_deviation, standard_error};
+use crate::win_rate::win_share;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+mod fit;
+
+use fit::{FEATURES, Row};
+
+/// The strength of the data against the penalty that the public fit chose for most models.
+pub const DEFAULT_C: f64 = 2.7826;
+
+/// One judged pair. Preferences are 1 (`output_1`, the reference) to 2 (`output_2`, the model), lengths in characters.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct JudgedPair<'a> {
+    /// The instruction, by which its difficulty is looked up.
+    pub instruction: &'a str,
+    /// Characters of the reference's output.
+    pub length_1_characters: usize,
+    /// Characters of the model's output.
+    pub length_2_characters: usize,
+    /// The preference; `None` where the judgement could not be read. Such a row is predicted but not fitted.
+    pub preference: Option<f64>,
+}
+
+/// What is known about the instructions from other models, without which length and difficulty cannot be told apart.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LengthControl {
+    difficulty: BTreeMap<String, f64>,
+    gamed: Gamed,
+}
+
+/// The rows of the baselines with forced length.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Gamed {
+    /// tanh(standardised length difference) and difficulty of each row.
+    features: Vec<[f64; 2]>,
+    /// Σ tanh · y and Σ difficulty · y over the rows.
+    sums_with_target: [f64; 2],
+    /// The weight of a row.
+    weight: f64,
+}
+
+/// The form of `length_control.json`.
+#[derive(Deserialize)]
+struct LengthControlFile {
+    instructions: Vec<String>,
+    instruction_difficulty: Vec<f64>,
+    gamed_tanh: Vec<Vec<f64>>,
+    #[serde(rename = "T_gamed_sum_tanhlen_times_y")]
+    sum_tanh_target: f64,
+    #[serde(rename = "G_gamed_sum_difficulty_times_y")]
+    sum_difficulty_target: f64,
+    #[serde(default = "public_gamed_weight")]
+    gamed_weight: f64,
+}
+
+/// 0.2, shared by two baselines.
+fn public_gamed_weight() -> f64 {
+    0.1
+}
+
+/// Why there is no length-controlled win rate.
+#[derive(Debug, thiserror::Error)]
+pub enum LengthControlError {
+    /// The file is not of the documented form.
+    #[error("the length-control file cannot be read: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// Its lists do not have one entry an instruction.
+    #[error(
+        "the length-control file has {instructions} instructions but {entries} entries in `{list}`"
+    )]
+    UnequalLists {
+        /// Which list.
+        list: &'static str,
+        /// How many instructions there are.
+        instructions: usize,
+        /// How many entries the list has.
+        entries: usize,
+    },
+    /// An instruction stands twice in the file.
+    #[error("the length-control file names this instruction twice: {0:?}")]
+    DuplicateInstruction(String),
+    /// A number of the file is not one that a fit can use.
+    #[error("the length-control file holds a number in `{0}` that is out of range")]
+    NotFinite(&'static str),
+    /// Instructions of the judged pairs are not in the file.
+    #[error(
+        "{missing} of {pairs} judged instructions are not in the length-control file, the first is {first:?}; length control works for the prompts it was made for"
+    )]
+    UnknownInstructions {
+        /// How many.
+        missing: usize,
+        /// Of how many.
+        pairs: usize,
+        /// The first of them.
+        first: String,
+    },
+    /// No row has a preference that counts.
+    #[error("none of the {0} judged pairs has a preference to fit")]
+    NothingToFit(usize),
+    /// All outputs have the same length difference, so there is no effect of length to control for.
+    #[error(
+        "the outputs of all {0} judged pairs differ in length by the same amount, so length cannot be controlled for"
+    )]
+    ConstantLength(usize),
+    /// C is not a positive finite number.
+    #[error("length_control.C is {0}, expected a positive number")]
+    BadC(f64),
+    /// The fit did not settle.
+    #[error("the length-control fit did not converge in {0} steps; try a smaller C")]
+    NotConverged(usize),
+}
+
+/// The coefficients of the model.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Weights {
+    /// Of tanh of the standardised length difference: below 0 where the judge likes long answers.
+    pub length: f64,
+    /// Of the instruction's difficulty.
+    pub difficulty: f64,
+    /// Of the constant: the model's strength at equal length and average difficulty.
+    pub model: f64,
+}
+
+/// The length-controlled figures of one model. Rates are percentages.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LengthControlled {
+    /// The win rate at equal length.
+    pub length_controlled_winrate: f64,
+    /// The standard error over prompts of the predicted rates, as AlpacaEval gives it: it leaves out that the fit is uncertain.
+    /// `None` of a single prompt.
+    pub lc_standard_error: Option<f64>,
+    /// The fitted coefficients.
+    pub weights: Weights,
+    /// The predicted share of a win at equal length for each pair, in their order, 0 to 1.
+    pub predicted: Vec<f64>,
+}
+
+impl LengthControl {
+    /// Reads a file of the form of `length_control.json`: instructions with difficulties, tanh features of the gamed rows
+    /// (one list a baseline, in the order of the instructions) and the two sums with their targets.
+    ///
+    /// # Errors
+    /// A file of another form, lists of unequal length, a repeated instruction, a number that is not finite.
+    pub fn from_json(text: &str) -> Result<Self, LengthControlError> {
+        let file: LengthControlFile = serde_json::from_str(text)?;
+        file.check()?;
+        let difficulties = file.instruction_difficulty;
+        let with_difficulty = |tanh: &Vec<f64>| -> Vec<[f64; 2]> {
+            tanh.iter()
+                .zip(&difficulties)
+                .map(|(&tanh, &difficulty)| [tanh, difficulty])
+                .collect()
+        };
+        let gamed = Gamed {
+            features: file.gamed_tanh.iter().flat_map(with_difficulty).collect(),
+            sums_with_target: [file.sum_tanh_target, file.sum_difficulty_target],
+            weight: file.gamed_weight,
+        };
+        let difficulty = file.instructions.into_iter().zip(difficulties).collect();
+        Ok(Self { difficulty, gamed })
+    }
+
+    /// Difficulties of the pairs in their order.
+    fn difficulties(&self, pairs: &[JudgedPair<'_>]) -> Result<Vec<f64>, LengthControlError> {
+        let known = |pair: &JudgedPair<'_>| self.difficulty.get(pair.instruction).copied();
+        let unknown: Vec<_> = pairs.iter().filter(|pair| known(pair).is_none()).collect();
+        match unknown.first() {
+            None => Ok(pairs.iter().filter_map(known).collect()),
+            Some(first) => Err(LengthControlError::UnknownInstructions {
+                missing: unknown.len(),
+                pairs: pairs.len(),
+                first: first.instruction.to_owned(),
+            }),
+        }
+    }
+}
+
+impl LengthControlFile {
+    fn check(&self) -> Result<(), LengthControlError> {
+        let instructions = self.instructions.len();
+        let lists = std::iter::once(("instruction_difficulty", &self.instruction_difficulty))
+            .chain(self.gamed_tanh.iter().map(|list| ("gamed_tanh", list)));
+        for (list, values) in lists {
+            if values.len() != instructions {
+                return Err(LengthControlError::UnequalLists {
+                    list,
+                    instructions,
+                    entries: values.len(),
+                });
+            }
+            if !values.iter().all(|value| value.is_finite()) {
+                return Err(LengthControlError::NotFinite(list));
+            }
+        }
+        if !(self.gamed_weight.is_finite() && self.gamed_weight >= 0.0) {
+            return Err(LengthControlError::NotFinite("gamed_weight"));
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        match self
+            .instructions
+            .iter()
+            .find(|instruction| !seen.insert(*instruction))
+        {
+            Some(twice) => Err(LengthControlError::DuplicateInstruction(twice.clone())),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The length-controlled win rate of AlpacaEval 2.
+///
+/// # Errors
+/// See [`LengthControlError`].
+pub fn length_controlled(
+    pairs: &[JudgedPair<'_>],
+    control: &LengthControl,
+    c: f64,
+) -> Result<LengthControlled, LengthControlError> {
+    let difficulties = control.difficulties(pairs)?;
+    fit_and_predict(pairs, &difficulties, &control.gamed, c)
+}
+
+/// The same without knowledge of the instructions (AlpacaEval's `length_controlled_minimal`): length and the model's strength
+/// alone. For prompts other than AlpacaEval's; not comparable with the leaderboard.
+///
+/// # Errors
+/// See [`LengthControlError`].
+pub fn length_controlled_minimal(
+    pairs: &[JudgedPair<'_>],
+    c: f64,
+) -> Result<LengthControlled, LengthControlError> {
+    fit_and_predict(pairs, &vec![0.0; pairs.len()], &Gamed::default(), c)
+}
+
+fn fit_and_predict(
+    pairs: &[JudgedPair<'_>],
+    difficulties: &[f64],
+    gamed: &Gamed,
+    c: f64,
+) -> Result<LengthControlled, LengthControlError> {
+    if !(c.is_finite() && c > 0.0) {
+        return Err(LengthControlError::BadC(c));
+    }
+    let lengths = length_features(pairs)?;
+    let features = lengths
+        .iter()
+        .zip(difficulties)
+        .map(|(&length, &difficulty)| [length, difficulty, 1.0]);
+    let mut linear = [0.0; FEATURES];
+    let mut rows = Vec::with_capacity(pairs.len() + gamed.features.len());
+    for (features, pair) in features.zip(pairs) {
+        if let Some(share) = pair.preference.and_then(win_share) {
+            rows.push(Row {
+                features,
+                weight: 1.0,
+            });
+            (0..FEATURES).for_each(|k| linear[k] += share * features[k]);
+        }
+    }
+    if rows.is_empty() {
+        return Err(LengthControlError::NothingToFit(pairs.len()));
+    }
+    rows.extend(gamed.features.iter().map(|&[length, difficulty]| Row {
+        features: [length, difficulty, 0.0],
+        weight: gamed.weight,
+    }));
+    (0..2).for_each(|k| linear[k] += gamed.weight * gamed.sums_with_target[k]);
+    let [length, difficulty, model] = fit::minimise(&rows, linear, c)?;
+    let weights = Weights {
+        length,
+        difficulty,
+        model,
+    };
+    Ok(predict(weights, difficulties))
+}
+
+/// tanh of each length difference over the standard deviation of all.
+fn length_features(pairs: &[JudgedPair<'_>]) -> Result<Vec<f64>, LengthControlError> {
+    let difference =
+        |pair: &JudgedPair<'_>| pair.length_1_characters as f64 - pair.length_2_characters as f64;
+    let differences: Vec<f64> = pairs.iter().map(difference).collect();
+    match standard_deviation(&differences) {
+        Some(deviation) if deviation > 0.0 => Ok(differences
+            .iter()
+            .map(|value| (value / deviation).tanh())
+            .collect()),
+        _ => Err(LengthControlError::ConstantLength(pairs.len())),
+    }
+}
+
+fn predict(weights: Weights, difficulties: &[f64]) -> LengthControlled {
+    let logits = difficulties
+        .iter()
+        .map(|difficulty| weights.model + weights.difficulty * difficulty);
+    let predicted: Vec<f64> = logits.map(fit::sigmoid).collect();
+    LengthControlled {
+        length_controlled_winrate: 100.0 * mean(&predicted).expect("a fit has rows"),
+        lc_standard_error: standard_error(&predicted).map(|error| 100.0 * error),
+        weights,
+        predicted,
+    }
+}
+
+#[cfg(test)]
+mod tests;
