@@ -1,3 +1,279 @@
-//! Pure planning: a pipeline and what the store knows become keys, states and reasons.
+//! Pure planning: a pipeline and what is known become keys, states and reasons.
+//!
+//! Nothing here reads a file, a clock or the store. What must be looked up comes through [`Facts`], so that the same
+//! code plans a dry run and decides, stage by stage, during a run.
 
+mod graph;
 pub mod preimage;
+mod reason;
+
+use indexmap::IndexMap;
+use neftpipe_protocol::params::{CommandParams, DownloadParams};
+use neftpipe_protocol::{Digest, Failure, Kind};
+use serde::Serialize;
+use serde_json::Value;
+
+pub use graph::{Graph, Selection};
+pub use preimage::{InputDigest, Preimage};
+pub use reason::{Reason, differences, nearest};
+
+use crate::spec::model::{Instance, Pipeline};
+
+/// What planning must know of the world.
+pub trait Facts {
+    /// What the store holds under a key.
+    fn lookup(&self, key: &Digest) -> Found;
+
+    /// Digests of the files that these globs select below the pipeline's folder, by relative path, sorted.
+    ///
+    /// # Errors
+    /// Where a source is absent or cannot be read.
+    fn local_files(&self, from: &str, select: &[String]) -> Result<IndexMap<String, Digest>, Failure>;
+
+    /// What a movable source resolved to in an earlier run.
+    fn resolved(&self, params: &DownloadParams) -> Option<Value>;
+
+    /// Digest of an environment variable's value, where it is set.
+    fn env(&self, name: &str) -> Option<Digest>;
+
+    /// Ingredients of earlier results of this instance, newest first.
+    fn earlier(&self, instance: &Instance) -> Vec<Preimage>;
+}
+
+/// What the store holds under a key.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Found {
+    /// Everything: digests of the outputs by name.
+    Hit(IndexMap<String, Digest>),
+    /// A result whose files are not all there: the outputs that lack some.
+    Incomplete(Vec<String>),
+    /// Nothing.
+    Miss,
+}
+
+/// The state of an instance before a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Its result is there.
+    Cached,
+    /// It would run.
+    Run,
+    /// Its key depends on the output of a stage that has yet to run.
+    Pending,
+    /// Something it needs failed or cannot run here.
+    Blocked,
+}
+
+/// What was found out about one instance.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Its key, where all that it is made of is known.
+    pub key: Option<Digest>,
+    /// The ingredients of the key.
+    pub preimage: Option<Preimage>,
+    /// Its state.
+    pub state: State,
+    /// Why it is not cached.
+    pub reasons: Vec<Reason>,
+    /// Digests of its outputs, where they are there.
+    pub outputs: IndexMap<String, Digest>,
+    /// Why it is blocked.
+    pub failure: Option<Failure>,
+}
+
+/// What was found out about the selected instances, by their index in the pipeline; none for the others.
+#[derive(Debug)]
+pub struct Plan {
+    /// One a pipeline instance.
+    pub nodes: Vec<Option<Node>>,
+}
+
+impl Plan {
+    /// Plans the selected instances. `forced` are run whatever the store holds.
+    pub fn new(pipeline: &Pipeline, selection: &Selection, forced: &Selection, facts: &impl Facts) -> Self {
+        let mut plan = Self { nodes: Vec::with_capacity(pipeline.instances.len()) };
+        let mut keys = std::collections::HashSet::new();
+        for (index, instance) in pipeline.instances.iter().enumerate() {
+            let node = selection
+                .contains(index)
+                .then(|| plan.node(pipeline, instance, forced.contains(index), facts, &mut keys));
+            plan.nodes.push(node);
+        }
+        plan
+    }
+
+    /// How many instances are in each state.
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for node in self.nodes.iter().flatten() {
+            *match node.state {
+                State::Cached => &mut counts.cached,
+                State::Run => &mut counts.run,
+                State::Pending => &mut counts.pending,
+                State::Blocked => &mut counts.blocked,
+            } += 1;
+        }
+        counts
+    }
+
+    fn node(
+        &self,
+        pipeline: &Pipeline,
+        instance: &Instance,
+        forced: bool,
+        facts: &impl Facts,
+        seen: &mut std::collections::HashSet<Digest>,
+    ) -> Node {
+        if let Some(failure) = self.blocked_by(pipeline, instance) {
+            return Node::without_key(State::Blocked, Vec::new(), Some(failure));
+        }
+        let pending = self.pending_inputs(pipeline, instance);
+        if !pending.is_empty() {
+            return Node::without_key(State::Pending, pending, None);
+        }
+        let digest = |input: &crate::spec::model::InputRef| {
+            self.nodes[input.instance].as_ref().and_then(|node| node.outputs.get(&input.output)).copied()
+        };
+        match preimage(pipeline, instance, &digest, facts) {
+            Ok(Some(preimage)) => keyed(instance, preimage, forced, facts, seen),
+            Ok(None) => Node::without_key(State::Run, vec![Reason::NeverRan], None),
+            Err(failure) => Node::without_key(State::Blocked, Vec::new(), Some(failure)),
+        }
+    }
+
+    fn blocked_by(&self, pipeline: &Pipeline, instance: &Instance) -> Option<Failure> {
+        instance.inputs.values().flatten().find_map(|input| {
+            let node = self.nodes[input.instance].as_ref()?;
+            (node.state == State::Blocked).then(|| {
+                Failure::environment(format!("it needs {}, which is blocked", pipeline.instances[input.instance].id))
+            })
+        })
+    }
+
+    fn pending_inputs(&self, pipeline: &Pipeline, instance: &Instance) -> Vec<Reason> {
+        let waits = |input: &crate::spec::model::InputRef| {
+            self.nodes[input.instance].as_ref().is_none_or(|node| node.outputs.is_empty())
+        };
+        let named = instance.inputs.iter().flat_map(|(slot, inputs)| inputs.iter().map(move |input| (slot, input)));
+        named
+            .filter(|(_, input)| waits(input))
+            .map(|(slot, input)| Reason::InputPending {
+                slot: slot.clone(),
+                stage: pipeline.instances[input.instance].id.clone(),
+            })
+            .collect()
+    }
+}
+
+/// Counts of instances by state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Cached.
+    pub cached: usize,
+    /// Would run.
+    pub run: usize,
+    /// Wait for another's output.
+    pub pending: usize,
+    /// Cannot run.
+    pub blocked: usize,
+}
+
+impl Node {
+    fn without_key(state: State, reasons: Vec<Reason>, failure: Option<Failure>) -> Self {
+        Self { key: None, preimage: None, state, reasons, outputs: IndexMap::new(), failure }
+    }
+}
+
+fn keyed(
+    instance: &Instance,
+    preimage: Preimage,
+    forced: bool,
+    facts: &impl Facts,
+    seen: &mut std::collections::HashSet<Digest>,
+) -> Node {
+    let key = preimage.key();
+    let mut node = Node {
+        key: Some(key),
+        state: State::Run,
+        reasons: Vec::new(),
+        outputs: IndexMap::new(),
+        failure: None,
+        preimage: None,
+    };
+    match facts.lookup(&key) {
+        _ if forced => node.reasons.push(Reason::Forced),
+        Found::Hit(outputs) => {
+            node.state = State::Cached;
+            node.outputs = outputs;
+        }
+        // The second instance of one key is carried out by the first.
+        _ if seen.contains(&key) => node.state = State::Cached,
+        Found::Incomplete(outputs) => {
+            node.reasons.extend(outputs.into_iter().map(|output| Reason::OutputMissing { output }));
+        }
+        Found::Miss => node.reasons = reason::of_miss(&preimage, &facts.earlier(instance)),
+    }
+    seen.insert(key);
+    node.preimage = Some(preimage);
+    node
+}
+
+/// The ingredients of an instance's key, given the digests of its inputs. None where an input or what its source
+/// resolves to is not known yet.
+///
+/// # Errors
+/// Where a local source is absent or cannot be read.
+pub fn preimage(
+    pipeline: &Pipeline,
+    instance: &Instance,
+    digest: &dyn Fn(&crate::spec::model::InputRef) -> Option<Digest>,
+    facts: &impl Facts,
+) -> Result<Option<Preimage>, Failure> {
+    let mut inputs = IndexMap::with_capacity(instance.inputs.len());
+    for (slot, references) in &instance.inputs {
+        let mut list = Vec::with_capacity(references.len());
+        for reference in references {
+            let Some(digest) = digest(reference) else { return Ok(None) };
+            let axes = reference.gathered.then(|| pipeline.instances[reference.instance].axes.clone());
+            list.push(InputDigest { digest, axes });
+        }
+        inputs.insert(slot.clone(), list);
+    }
+    let mut preimage = Preimage {
+        kind: instance.kind,
+        version: instance.kind.version(),
+        params: instance.key_params.clone(),
+        inputs,
+        contents: IndexMap::new(),
+        env: IndexMap::new(),
+    };
+    match instance.kind {
+        Kind::Download => {
+            let params: DownloadParams = typed(instance)?;
+            if params.from.starts_with("file:") {
+                preimage.contents = facts.local_files(&params.from, &params.select.0)?;
+            } else if let Some(resolved) = facts.resolved(&params) {
+                preimage
+                    .contents
+                    .insert("resolved".to_owned(), Digest::of_value("neftpipe 2026 resolved source", &resolved));
+            } else {
+                return Ok(None);
+            }
+        }
+        Kind::Command => {
+            let params: CommandParams = typed(instance)?;
+            if !params.files.0.is_empty() {
+                preimage.contents = facts.local_files("file:.", &params.files.0)?;
+            }
+            preimage.env = params.env.iter().map(|name| (name.clone(), facts.env(name))).collect();
+        }
+        _ => {}
+    }
+    Ok(Some(preimage))
+}
+
+fn typed<P: serde::de::DeserializeOwned>(instance: &Instance) -> Result<P, Failure> {
+    serde_json::from_value(instance.params.clone())
+        .map_err(|error| Failure::internal(format!("{}: parameters: {error}", instance.id)))
+}

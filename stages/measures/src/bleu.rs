@@ -14,10 +14,7 @@ type NgramCounts<'a> = HashMap<&'a [String], usize>;
 /// BLEU of one answer, from 0 to 100; `None` without references.
 pub fn bleu_4<S: AsRef<str>>(answer: &str, references: &[S]) -> Option<f64> {
     let answer = tokenize(answer);
-    let references: Vec<_> = references
-        .iter()
-        .map(|reference| tokenize(reference.as_ref()))
-        .collect();
+    let references: Vec<_> = references.iter().map(|reference| tokenize(reference.as_ref())).collect();
     let reference_length = closest_length(answer.len(), references.iter().map(Vec::len))?;
     let matches = match_orders(&answer, &references);
     Some(brevity_penalty(answer.len(), reference_length) * mean_precision(&matches))
@@ -40,13 +37,8 @@ fn match_orders(answer: &[String], references: &[Vec<String>]) -> [OrderMatch; M
             }
         }
         let found = count_ngrams(answer, i + 1);
-        let clipped = found
-            .iter()
-            .map(|(ngram, &count)| count.min(allowed.get(ngram).copied().unwrap_or(0)));
-        OrderMatch {
-            correct: clipped.sum(),
-            total: found.values().sum(),
-        }
+        let clipped = found.iter().map(|(ngram, &count)| count.min(allowed.get(ngram).copied().unwrap_or(0)));
+        OrderMatch { correct: clipped.sum(), total: found.values().sum() }
     })
 }
 

@@ -52,19 +52,14 @@ pub struct BootstrapMean {
 /// Resamples a contrast `draws` times ([`DRAWS`] in reports; at least 2).
 pub fn bootstrap_mean(contrast: &Contrast, seed: u64, draws: usize) -> BootstrapMean {
     let mut random = SplitMix64::new(seed);
-    let mut means: Vec<f64> = (0..draws.max(2))
-        .map(|_| draw_mean(contrast.rows(), &mut random))
-        .collect();
+    let mut means: Vec<f64> = (0..draws.max(2)).map(|_| draw_mean(contrast.rows(), &mut random)).collect();
     means.sort_by(f64::total_cmp);
     let tail = (1.0 - LEVEL) / 2.0;
     let end = |probability| quantile(&means, probability).expect("there are at least two draws");
     BootstrapMean {
         mean: mean(&contrast.replicate_means()).expect("a contrast has a replicate"),
         standard_error: standard_deviation(&means).expect("there are at least two draws"),
-        interval: Interval {
-            low: end(tail),
-            high: end(1.0 - tail),
-        },
+        interval: Interval { low: end(tail), high: end(1.0 - tail) },
         p_value: two_sided_p(&means),
     }
 }
@@ -72,9 +67,7 @@ pub fn bootstrap_mean(contrast: &Contrast, seed: u64, draws: usize) -> Bootstrap
 fn draw_mean(rows: &[Vec<f64>], random: &mut SplitMix64) -> f64 {
     let drawn_rows: Vec<&[f64]> = match rows {
         [only] => vec![only],
-        _ => (1..rows.len())
-            .map(|_| rows[random.index(rows.len())].as_slice())
-            .collect(),
+        _ => (1..rows.len()).map(|_| rows[random.index(rows.len())].as_slice()).collect(),
     };
     let prompts = rows[0].len();
     let mut sum = 0.0;
@@ -101,11 +94,7 @@ mod tests {
     fn contrast(rows: &[Vec<f64>]) -> Contrast {
         let replicate = |(label, row): (usize, &Vec<f64>)| Replicate {
             label: label.to_string(),
-            scores: row
-                .iter()
-                .enumerate()
-                .map(|(i, &score)| (format!("{i:05}"), score))
-                .collect(),
+            scores: row.iter().enumerate().map(|(i, &score)| (format!("{i:05}"), score)).collect(),
         };
         let arm: Vec<_> = rows.iter().enumerate().map(replicate).collect();
         let zero: Vec<_> = rows.iter().map(|row| vec![0.0; row.len()]).collect();
@@ -121,14 +110,8 @@ mod tests {
     #[test]
     fn the_same_seed_gives_the_same_draws() {
         let contrast = contrast(&[vec![1.0, 2.0, -1.0, 0.5]]);
-        assert_eq!(
-            bootstrap_mean(&contrast, 3, 100),
-            bootstrap_mean(&contrast, 3, 100)
-        );
-        assert_ne!(
-            bootstrap_mean(&contrast, 3, 100).interval,
-            bootstrap_mean(&contrast, 4, 100).interval
-        );
+        assert_eq!(bootstrap_mean(&contrast, 3, 100), bootstrap_mean(&contrast, 3, 100));
+        assert_ne!(bootstrap_mean(&contrast, 3, 100).interval, bootstrap_mean(&contrast, 4, 100).interval);
     }
 
     #[test]
@@ -152,13 +135,7 @@ mod tests {
         // Two seeds that differ by 2 and prompts without noise: the variance of the mean of two is sd² / 2 = 1.
         let result = bootstrap_mean(&contrast(&[vec![0.0; 30], vec![2.0; 30]]), 0, 2000);
         assert!((result.standard_error - 1.0).abs() < 0.05, "{result:?}");
-        assert_eq!(
-            result.interval,
-            Interval {
-                low: 0.0,
-                high: 2.0
-            }
-        );
+        assert_eq!(result.interval, Interval { low: 0.0, high: 2.0 });
     }
 
     #[test]
@@ -167,9 +144,7 @@ mod tests {
         let covered = (0..200)
             .filter(|&seed| {
                 let row: Vec<f64> = (0..60).map(|_| noise(&mut random)).collect();
-                bootstrap_mean(&contrast(&[row]), seed, 400)
-                    .interval
-                    .holds_zero()
+                bootstrap_mean(&contrast(&[row]), seed, 400).interval.holds_zero()
             })
             .count();
         // 190 expected, standard deviation 3.1.

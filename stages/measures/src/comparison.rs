@@ -84,9 +84,7 @@ pub struct Judged {
 
 /// Decides a family of comparisons, in the order given. Families do not influence each other.
 pub fn judge_family(comparisons: &[Comparison]) -> Vec<Judged> {
-    let corrected = |p_value: fn(&Comparison) -> f64| {
-        holm(&comparisons.iter().map(p_value).collect::<Vec<_>>())
-    };
+    let corrected = |p_value: fn(&Comparison) -> f64| holm(&comparisons.iter().map(p_value).collect::<Vec<_>>());
     let p_holm = corrected(|comparison| comparison.bootstrap.p_value);
     let sign_p_holm = corrected(|comparison| comparison.sign_test.p_value);
     let judge = |(i, comparison): (usize, &Comparison)| Judged {
@@ -95,10 +93,7 @@ pub fn judge_family(comparisons: &[Comparison]) -> Vec<Judged> {
         family_size: comparisons.len(),
         p_holm: p_holm[i],
         sign_p_holm: sign_p_holm[i],
-        smallest_detectable: smallest_detectable(
-            comparison.bootstrap.standard_error,
-            comparisons.len(),
-        ),
+        smallest_detectable: smallest_detectable(comparison.bootstrap.standard_error, comparisons.len()),
     };
     comparisons.iter().enumerate().map(judge).collect()
 }
@@ -135,21 +130,10 @@ mod tests {
 
     fn comparison(differences: &[f64]) -> Comparison {
         let replicate = |scores: &[f64]| {
-            let scores = scores
-                .iter()
-                .enumerate()
-                .map(|(i, &score)| (format!("{i:04}"), score))
-                .collect();
-            [Replicate {
-                label: "0".into(),
-                scores,
-            }]
+            let scores = scores.iter().enumerate().map(|(i, &score)| (format!("{i:04}"), score)).collect();
+            [Replicate { label: "0".into(), scores }]
         };
-        let contrast = Contrast::between(
-            &replicate(differences),
-            &replicate(&vec![0.0; differences.len()]),
-        )
-        .unwrap();
+        let contrast = Contrast::between(&replicate(differences), &replicate(&vec![0.0; differences.len()])).unwrap();
         compare(&contrast, 0, 1000)
     }
 
@@ -158,19 +142,14 @@ mod tests {
     }
 
     fn alternating(above: f64, below: f64, n: usize) -> Vec<f64> {
-        (0..n)
-            .map(|i| if i % 2 == 0 { above } else { below })
-            .collect()
+        (0..n).map(|i| if i % 2 == 0 { above } else { below }).collect()
     }
 
     #[test]
     fn findings_follow_the_interval() {
         assert_eq!(finding(&alternating(2.0, 1.0, 40)), Finding::Higher);
         assert_eq!(finding(&alternating(-2.0, -1.0, 40)), Finding::Lower);
-        assert_eq!(
-            finding(&alternating(1.0, -1.0, 40)),
-            Finding::NotDistinguishable
-        );
+        assert_eq!(finding(&alternating(1.0, -1.0, 40)), Finding::NotDistinguishable);
         assert_eq!(finding(&[0.0; 40]), Finding::Identical);
         assert_eq!(finding(&[1.0; 9]), Finding::TooFewPrompts);
     }
@@ -179,10 +158,7 @@ mod tests {
     fn a_weak_difference_drowns_in_a_family() {
         let weak = comparison(&alternating(1.0, -0.4, 40));
         assert!(!weak.bootstrap.interval.holds_zero());
-        assert_eq!(
-            judge_family(std::slice::from_ref(&weak))[0].finding,
-            Finding::Higher
-        );
+        assert_eq!(judge_family(std::slice::from_ref(&weak))[0].finding, Finding::Higher);
         let family = judge_family(&vec![weak; 20]);
         assert_eq!(family[0].finding, Finding::NotAfterCorrection);
         assert_eq!(family[0].family_size, 20);

@@ -87,16 +87,7 @@ impl Contrast {
     /// # Errors
     /// See [`ContrastError`].
     pub fn between(arm: &[Replicate], baseline: &[Replicate]) -> Result<Self, ContrastError> {
-        Self::of(&[
-            Term {
-                weight: 1.0,
-                replicates: arm,
-            },
-            Term {
-                weight: -1.0,
-                replicates: baseline,
-            },
-        ])
+        Self::of(&[Term { weight: 1.0, replicates: arm }, Term { weight: -1.0, replicates: baseline }])
     }
 
     /// The weighted sum of several arms.
@@ -106,29 +97,16 @@ impl Contrast {
     pub fn of(terms: &[Term<'_>]) -> Result<Self, ContrastError> {
         check(terms)?;
         let (pairing, labels) = match_replicates(terms);
-        let aligned: Vec<_> = terms
-            .iter()
-            .map(|term| align(term.replicates, &labels, pairing))
-            .collect();
+        let aligned: Vec<_> = terms.iter().map(|term| align(term.replicates, &labels, pairing)).collect();
         let (shared, seen) = shared_prompts(aligned.iter().flatten());
         if shared.is_empty() {
             return Err(ContrastError::NoSharedPrompt { prompts: seen });
         }
         let cell = |replicate: usize, prompt: &str| -> f64 {
-            terms
-                .iter()
-                .zip(&aligned)
-                .map(|(term, runs)| term.weight * runs[replicate].scores[prompt])
-                .sum()
+            terms.iter().zip(&aligned).map(|(term, runs)| term.weight * runs[replicate].scores[prompt]).sum()
         };
-        let rows = (0..labels.len())
-            .map(|r| shared.iter().map(|prompt| cell(r, prompt)).collect())
-            .collect();
-        let all_labels: BTreeSet<_> = terms
-            .iter()
-            .flat_map(|term| term.replicates)
-            .map(|run| &run.label)
-            .collect();
+        let rows = (0..labels.len()).map(|r| shared.iter().map(|prompt| cell(r, prompt)).collect()).collect();
+        let all_labels: BTreeSet<_> = terms.iter().flat_map(|term| term.replicates).map(|run| &run.label).collect();
         let unmatched_replicates = match pairing {
             Pairing::ByReplicate => all_labels.len() - labels.len(),
             Pairing::OneForAll | Pairing::Averaged => 0,
@@ -176,17 +154,12 @@ impl Contrast {
     /// The contrast of each prompt, averaged over replicates.
     pub fn prompt_means(&self) -> Vec<f64> {
         let replicates = self.rows.len() as f64;
-        (0..self.prompts.len())
-            .map(|i| self.rows.iter().map(|row| row[i]).sum::<f64>() / replicates)
-            .collect()
+        (0..self.prompts.len()).map(|i| self.rows.iter().map(|row| row[i]).sum::<f64>() / replicates).collect()
     }
 
     /// The contrast of each replicate, averaged over prompts: the points that a chart shows.
     pub fn replicate_means(&self) -> Vec<f64> {
-        self.rows
-            .iter()
-            .map(|row| row.iter().sum::<f64>() / row.len() as f64)
-            .collect()
+        self.rows.iter().map(|row| row.iter().sum::<f64>() / row.len() as f64).collect()
     }
 }
 
@@ -198,18 +171,10 @@ fn check(terms: &[Term<'_>]) -> Result<(), ContrastError> {
         let mut labels = BTreeSet::new();
         for run in term.replicates {
             if !labels.insert(&run.label) {
-                return Err(ContrastError::DuplicateReplicate {
-                    arm,
-                    label: run.label.clone(),
-                });
+                return Err(ContrastError::DuplicateReplicate { arm, label: run.label.clone() });
             }
-            if let Some((prompt, &score)) = run.scores.iter().find(|(_, score)| !score.is_finite())
-            {
-                return Err(ContrastError::NotFinite {
-                    label: run.label.clone(),
-                    prompt: prompt.clone(),
-                    score,
-                });
+            if let Some((prompt, &score)) = run.scores.iter().find(|(_, score)| !score.is_finite()) {
+                return Err(ContrastError::NotFinite { label: run.label.clone(), prompt: prompt.clone(), score });
             }
         }
     }
@@ -230,57 +195,32 @@ fn match_replicates(terms: &[Term<'_>]) -> (Pairing, Vec<String>) {
 }
 
 fn shared_labels<'a>(terms: impl Iterator<Item = &'a Term<'a>>) -> Vec<String> {
-    let sets = terms.map(|term| {
-        term.replicates
-            .iter()
-            .map(|run| run.label.as_str())
-            .collect::<BTreeSet<_>>()
-    });
+    let sets = terms.map(|term| term.replicates.iter().map(|run| run.label.as_str()).collect::<BTreeSet<_>>());
     let shared = sets.reduce(|a, b| &a & &b).unwrap_or_default();
     shared.into_iter().map(str::to_owned).collect()
 }
 
 /// An arm's run for each label of the contrast.
-fn align<'a>(
-    runs: &'a [Replicate],
-    labels: &[String],
-    pairing: Pairing,
-) -> Vec<Cow<'a, Replicate>> {
+fn align<'a>(runs: &'a [Replicate], labels: &[String], pairing: Pairing) -> Vec<Cow<'a, Replicate>> {
     if pairing == Pairing::Averaged {
         return vec![average(runs)];
     }
-    let run_of = |label: &String| {
-        runs.iter()
-            .find(|run| run.label == *label)
-            .unwrap_or(&runs[0])
-    };
-    labels
-        .iter()
-        .map(|label| Cow::Borrowed(run_of(label)))
-        .collect()
+    let run_of = |label: &String| runs.iter().find(|run| run.label == *label).unwrap_or(&runs[0]);
+    labels.iter().map(|label| Cow::Borrowed(run_of(label))).collect()
 }
 
 fn average(runs: &[Replicate]) -> Cow<'_, Replicate> {
     if let [only] = runs {
         return Cow::Borrowed(only);
     }
-    let mean =
-        |prompt: &str| runs.iter().map(|run| run.scores[prompt]).sum::<f64>() / runs.len() as f64;
+    let mean = |prompt: &str| runs.iter().map(|run| run.scores[prompt]).sum::<f64>() / runs.len() as f64;
     let (shared, _) = shared_prompts(runs.iter());
-    let scores = shared
-        .into_iter()
-        .map(|prompt| (prompt.clone(), mean(&prompt)))
-        .collect();
-    Cow::Owned(Replicate {
-        label: "mean".to_owned(),
-        scores,
-    })
+    let scores = shared.into_iter().map(|prompt| (prompt.clone(), mean(&prompt))).collect();
+    Cow::Owned(Replicate { label: "mean".to_owned(), scores })
 }
 
 /// The prompts that all runs have, and how many some run has.
-fn shared_prompts<R: AsRef<Replicate>>(
-    runs: impl Iterator<Item = R> + Clone,
-) -> (Vec<String>, usize) {
+fn shared_prompts<R: AsRef<Replicate>>(runs: impl Iterator<Item = R> + Clone) -> (Vec<String>, usize) {
     let mut runs_with: BTreeMap<String, usize> = BTreeMap::new();
     let mut count = 0;
     for run in runs {
@@ -290,10 +230,7 @@ fn shared_prompts<R: AsRef<Replicate>>(
         }
     }
     let seen = runs_with.len();
-    let shared = runs_with
-        .into_iter()
-        .filter(|&(_, with)| with == count)
-        .map(|(prompt, _)| prompt);
+    let shared = runs_with.into_iter().filter(|&(_, with)| with == count).map(|(prompt, _)| prompt);
     (shared.collect(), seen)
 }
 
@@ -308,36 +245,18 @@ mod tests {
     use super::*;
 
     fn run(label: &str, scores: &[(&str, f64)]) -> Replicate {
-        let scores = scores
-            .iter()
-            .map(|&(prompt, score)| (prompt.to_owned(), score))
-            .collect();
-        Replicate {
-            label: label.to_owned(),
-            scores,
-        }
+        let scores = scores.iter().map(|&(prompt, score)| (prompt.to_owned(), score)).collect();
+        Replicate { label: label.to_owned(), scores }
     }
 
     #[test]
     fn runs_of_equal_label_are_paired() {
-        let arm = [
-            run("1", &[("a", 3.0), ("b", 5.0)]),
-            run("0", &[("a", 1.0), ("b", 2.0)]),
-        ];
-        let baseline = [
-            run("0", &[("a", 0.5), ("b", 0.5), ("c", 9.0)]),
-            run("2", &[("a", 7.0)]),
-        ];
+        let arm = [run("1", &[("a", 3.0), ("b", 5.0)]), run("0", &[("a", 1.0), ("b", 2.0)])];
+        let baseline = [run("0", &[("a", 0.5), ("b", 0.5), ("c", 9.0)]), run("2", &[("a", 7.0)])];
         let contrast = Contrast::between(&arm, &baseline).unwrap();
         assert_eq!(contrast.labels(), ["0"]);
         assert_eq!(contrast.rows(), [[0.5, 1.5]]);
-        assert_eq!(
-            (
-                contrast.unmatched_prompts(),
-                contrast.unmatched_replicates()
-            ),
-            (1, 2)
-        );
+        assert_eq!((contrast.unmatched_prompts(), contrast.unmatched_replicates()), (1, 2));
         assert_eq!(contrast.pairing(), Pairing::ByReplicate);
     }
 
@@ -364,14 +283,8 @@ mod tests {
     fn an_interaction_is_a_contrast_of_four() {
         let arms = [4.0, 1.0, 2.0, 0.5].map(|score| [run("0", &[("a", score)])]);
         let weights = [1.0, -1.0, -1.0, 1.0];
-        let terms: Vec<_> = weights
-            .iter()
-            .zip(&arms)
-            .map(|(&weight, runs)| Term {
-                weight,
-                replicates: runs.as_slice(),
-            })
-            .collect();
+        let terms: Vec<_> =
+            weights.iter().zip(&arms).map(|(&weight, runs)| Term { weight, replicates: runs.as_slice() }).collect();
         assert_eq!(Contrast::of(&terms).unwrap().rows(), [[1.5]]);
     }
 
@@ -380,21 +293,9 @@ mod tests {
         let good = [run("0", &[("a", 1.0)])];
         let error = |arm: &[Replicate]| Contrast::between(&good, arm).unwrap_err();
         assert_eq!(error(&[]), ContrastError::NoReplicates { arm: 2 });
-        assert_eq!(
-            error(&[run("0", &[("b", 1.0)])]),
-            ContrastError::NoSharedPrompt { prompts: 2 }
-        );
-        assert!(matches!(
-            error(&[run("0", &[("a", f64::NAN)])]),
-            ContrastError::NotFinite { .. }
-        ));
+        assert_eq!(error(&[run("0", &[("b", 1.0)])]), ContrastError::NoSharedPrompt { prompts: 2 });
+        assert!(matches!(error(&[run("0", &[("a", f64::NAN)])]), ContrastError::NotFinite { .. }));
         let twice = [run("0", &[]), run("0", &[])];
-        assert_eq!(
-            error(&twice),
-            ContrastError::DuplicateReplicate {
-                arm: 2,
-                label: "0".into()
-            }
-        );
+        assert_eq!(error(&twice), ContrastError::DuplicateReplicate { arm: 2, label: "0".into() });
     }
 }

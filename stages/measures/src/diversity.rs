@@ -40,8 +40,7 @@ fn diversity(words: &[&str], divisor: f64) -> Option<f64> {
     ORDERS
         .iter()
         .map(|&n| {
-            count_ngrams(words, n)
-                .map(|ngrams| 1.0 - (1.0 - ngrams.unique as f64 / ngrams.total as f64) / divisor)
+            count_ngrams(words, n).map(|ngrams| 1.0 - (1.0 - ngrams.unique as f64 / ngrams.total as f64) / divisor)
         })
         .product()
 }
@@ -57,10 +56,7 @@ mod tests {
     #[test]
     fn no_repetition_is_the_cap() {
         assert_eq!(log_diversity("one two three four five", None), Some(20.0));
-        assert_eq!(
-            log_diversity_paper("one two three four five", None),
-            Some(20.0)
-        );
+        assert_eq!(log_diversity_paper("one two three four five", None), Some(20.0));
     }
 
     #[test]

@@ -11,20 +11,12 @@ pub fn exact_match<S: AsRef<str>>(answer: &str, references: &[S]) -> Option<bool
         return None;
     }
     let answer = normalise(answer);
-    Some(
-        references
-            .iter()
-            .any(|reference| normalise(reference.as_ref()) == answer),
-    )
+    Some(references.iter().any(|reference| normalise(reference.as_ref()) == answer))
 }
 
 /// The form under which two texts count as the same answer.
 pub fn normalise(text: &str) -> String {
-    let lowered: String = text
-        .to_lowercase()
-        .chars()
-        .filter(|c| !c.is_ascii_punctuation())
-        .collect();
+    let lowered: String = text.to_lowercase().chars().filter(|c| !c.is_ascii_punctuation()).collect();
     let without_articles = blank_articles(&lowered);
     words(&without_articles).collect::<Vec<_>>().join(" ")
 }
@@ -35,11 +27,7 @@ fn blank_articles(text: &str) -> String {
     for piece in text.split_inclusive(|c: char| !c.is_alphanumeric()) {
         let word = piece.trim_end_matches(|c: char| !c.is_alphanumeric());
         let (word, separator) = piece.split_at(word.len());
-        out.push_str(if matches!(word, "a" | "an" | "the") {
-            " "
-        } else {
-            word
-        });
+        out.push_str(if matches!(word, "a" | "an" | "the") { " " } else { word });
         out.push_str(separator);
     }
     out
@@ -51,10 +39,7 @@ mod tests {
 
     #[test]
     fn case_articles_punctuation_and_spacing_do_not_matter() {
-        assert_eq!(
-            normalise("  The  Answer: an apple, a pear!\n"),
-            "answer apple pear"
-        );
+        assert_eq!(normalise("  The  Answer: an apple, a pear!\n"), "answer apple pear");
         assert_eq!(normalise("Theatre and the—end"), "theatre and —end");
         assert_eq!(exact_match("The Paris.", &["london", "paris"]), Some(true));
         assert_eq!(exact_match("Paris, France", &["paris"]), Some(false));

@@ -13,10 +13,7 @@ pub struct Length {
 
 /// Measures one text.
 pub fn length(text: &str) -> Length {
-    Length {
-        characters: text.chars().count(),
-        words: words(text).count(),
-    }
+    Length { characters: text.chars().count(), words: words(text).count() }
 }
 
 /// AlpacaEval's `avg_length`: the mean number of characters, cut to a whole number. `None` without texts.
@@ -31,20 +28,8 @@ mod tests {
 
     #[test]
     fn code_points_not_bytes() {
-        assert_eq!(
-            length("naïve 東京 👩‍🚀"),
-            Length {
-                characters: 12,
-                words: 3
-            }
-        );
-        assert_eq!(
-            length(""),
-            Length {
-                characters: 0,
-                words: 0
-            }
-        );
+        assert_eq!(length("naïve 東京 👩‍🚀"), Length { characters: 12, words: 3 });
+        assert_eq!(length(""), Length { characters: 0, words: 0 });
     }
 
     #[test]

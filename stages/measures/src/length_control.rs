@@ -79,9 +79,7 @@ pub enum LengthControlError {
     #[error("the length-control file cannot be read: {0}")]
     Malformed(#[from] serde_json::Error),
     /// Its lists do not have one entry an instruction.
-    #[error(
-        "the length-control file has {instructions} instructions but {entries} entries in `{list}`"
-    )]
+    #[error("the length-control file has {instructions} instructions but {entries} entries in `{list}`")]
     UnequalLists {
         /// Which list.
         list: &'static str,
@@ -160,10 +158,7 @@ impl LengthControl {
         file.check()?;
         let difficulties = file.instruction_difficulty;
         let with_difficulty = |tanh: &Vec<f64>| -> Vec<[f64; 2]> {
-            tanh.iter()
-                .zip(&difficulties)
-                .map(|(&tanh, &difficulty)| [tanh, difficulty])
-                .collect()
+            tanh.iter().zip(&difficulties).map(|(&tanh, &difficulty)| [tanh, difficulty]).collect()
         };
         let gamed = Gamed {
             features: file.gamed_tanh.iter().flat_map(with_difficulty).collect(),
@@ -196,11 +191,7 @@ impl LengthControlFile {
             .chain(self.gamed_tanh.iter().map(|list| ("gamed_tanh", list)));
         for (list, values) in lists {
             if values.len() != instructions {
-                return Err(LengthControlError::UnequalLists {
-                    list,
-                    instructions,
-                    entries: values.len(),
-                });
+                return Err(LengthControlError::UnequalLists { list, instructions, entries: values.len() });
             }
             if !values.iter().all(|value| value.is_finite()) {
                 return Err(LengthControlError::NotFinite(list));
@@ -210,11 +201,7 @@ impl LengthControlFile {
             return Err(LengthControlError::NotFinite("gamed_weight"));
         }
         let mut seen = std::collections::BTreeSet::new();
-        match self
-            .instructions
-            .iter()
-            .find(|instruction| !seen.insert(*instruction))
-        {
+        match self.instructions.iter().find(|instruction| !seen.insert(*instruction)) {
             Some(twice) => Err(LengthControlError::DuplicateInstruction(twice.clone())),
             None => Ok(()),
         }
@@ -239,10 +226,7 @@ pub fn length_controlled(
 ///
 /// # Errors
 /// See [`LengthControlError`].
-pub fn length_controlled_minimal(
-    pairs: &[JudgedPair<'_>],
-    c: f64,
-) -> Result<LengthControlled, LengthControlError> {
+pub fn length_controlled_minimal(pairs: &[JudgedPair<'_>], c: f64) -> Result<LengthControlled, LengthControlError> {
     fit_and_predict(pairs, &vec![0.0; pairs.len()], &Gamed::default(), c)
 }
 
@@ -256,56 +240,42 @@ fn fit_and_predict(
         return Err(LengthControlError::BadC(c));
     }
     let lengths = length_features(pairs)?;
-    let features = lengths
-        .iter()
-        .zip(difficulties)
-        .map(|(&length, &difficulty)| [length, difficulty, 1.0]);
+    let features = lengths.iter().zip(difficulties).map(|(&length, &difficulty)| [length, difficulty, 1.0]);
     let mut linear = [0.0; FEATURES];
     let mut rows = Vec::with_capacity(pairs.len() + gamed.features.len());
     for (features, pair) in features.zip(pairs) {
         if let Some(share) = pair.preference.and_then(win_share) {
-            rows.push(Row {
-                features,
-                weight: 1.0,
-            });
+            rows.push(Row { features, weight: 1.0 });
             (0..FEATURES).for_each(|k| linear[k] += share * features[k]);
         }
     }
     if rows.is_empty() {
         return Err(LengthControlError::NothingToFit(pairs.len()));
     }
-    rows.extend(gamed.features.iter().map(|&[length, difficulty]| Row {
-        features: [length, difficulty, 0.0],
-        weight: gamed.weight,
-    }));
+    rows.extend(
+        gamed
+            .features
+            .iter()
+            .map(|&[length, difficulty]| Row { features: [length, difficulty, 0.0], weight: gamed.weight }),
+    );
     (0..2).for_each(|k| linear[k] += gamed.weight * gamed.sums_with_target[k]);
     let [length, difficulty, model] = fit::minimise(&rows, linear, c)?;
-    let weights = Weights {
-        length,
-        difficulty,
-        model,
-    };
+    let weights = Weights { length, difficulty, model };
     Ok(predict(weights, difficulties))
 }
 
 /// tanh of each length difference over the standard deviation of all.
 fn length_features(pairs: &[JudgedPair<'_>]) -> Result<Vec<f64>, LengthControlError> {
-    let difference =
-        |pair: &JudgedPair<'_>| pair.length_1_characters as f64 - pair.length_2_characters as f64;
+    let difference = |pair: &JudgedPair<'_>| pair.length_1_characters as f64 - pair.length_2_characters as f64;
     let differences: Vec<f64> = pairs.iter().map(difference).collect();
     match standard_deviation(&differences) {
-        Some(deviation) if deviation > 0.0 => Ok(differences
-            .iter()
-            .map(|value| (value / deviation).tanh())
-            .collect()),
+        Some(deviation) if deviation > 0.0 => Ok(differences.iter().map(|value| (value / deviation).tanh()).collect()),
         _ => Err(LengthControlError::ConstantLength(pairs.len())),
     }
 }
 
 fn predict(weights: Weights, difficulties: &[f64]) -> LengthControlled {
-    let logits = difficulties
-        .iter()
-        .map(|difficulty| weights.model + weights.difficulty * difficulty);
+    let logits = difficulties.iter().map(|difficulty| weights.model + weights.difficulty * difficulty);
     let predicted: Vec<f64> = logits.map(fit::sigmoid).collect();
     LengthControlled {
         length_controlled_winrate: 100.0 * mean(&predicted).expect("a fit has rows"),

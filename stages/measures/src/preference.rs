@@ -9,11 +9,7 @@ use serde_json::Value;
 ///
 /// A draw given as 0 stays a draw.
 pub fn undo_switch(preference: f64) -> f64 {
-    if preference == 0.0 {
-        preference
-    } else {
-        3.0 - preference
-    }
+    if preference == 0.0 { preference } else { 3.0 - preference }
 }
 
 /// What a weighted judge prefers, from the log-probabilities of its first token.
@@ -86,10 +82,7 @@ fn rank_of(entry: &Value, model_1: &str) -> Result<f64, RankingError> {
     let rank = entry.get("rank").unwrap_or(&Value::Null);
     match rank.as_f64() {
         Some(rank) if rank == 1.0 || rank == 2.0 => Ok(rank),
-        _ => Err(RankingError::RankOutOfRange {
-            model: model_1.to_owned(),
-            rank: rank.to_string(),
-        }),
+        _ => Err(RankingError::RankOutOfRange { model: model_1.to_owned(), rank: rank.to_string() }),
     }
 }
 
@@ -107,40 +100,22 @@ mod tests {
     #[test]
     fn a_missing_label_has_no_chance_and_two_missing_are_no_answer() {
         assert_eq!(from_log_probabilities(&[("M", -0.1)], "m", "M"), Some(2.0));
-        assert_eq!(
-            from_log_probabilities(&[("m", -9.0), (" M", -0.1)], "m", "M"),
-            Some(1.0)
-        );
+        assert_eq!(from_log_probabilities(&[("m", -9.0), (" M", -0.1)], "m", "M"), Some(1.0));
         assert_eq!(from_log_probabilities(&[("model", -0.1)], "m", "M"), None);
     }
 
     #[test]
     fn rankings_as_the_public_parser_reads_them() {
         let read = |text| from_ranking_text(text, "model_1");
-        assert_eq!(
-            read("[{'model': 'model_1', 'rank': 1}, {'model': 'model_2', 'rank': 2}]"),
-            Ok(1.0)
-        );
-        assert_eq!(
-            read("[{'model': 'model_2', 'rank': 1}, {'model': 'model_1', 'rank': 2}]\n"),
-            Ok(2.0)
-        );
+        assert_eq!(read("[{'model': 'model_1', 'rank': 1}, {'model': 'model_2', 'rank': 2}]"), Ok(1.0));
+        assert_eq!(read("[{'model': 'model_2', 'rank': 1}, {'model': 'model_1', 'rank': 2}]\n"), Ok(2.0));
         assert_eq!(
             read("[{'model': 'model_1', 'rank': 3}]"),
-            Err(RankingError::RankOutOfRange {
-                model: "model_1".into(),
-                rank: "3".into()
-            })
+            Err(RankingError::RankOutOfRange { model: "model_1".into(), rank: "3".into() })
         );
-        assert_eq!(
-            read("[]"),
-            Err(RankingError::ModelMissing("model_1".into()))
-        );
+        assert_eq!(read("[]"), Err(RankingError::ModelMissing("model_1".into())));
         assert_eq!(read("{'model': 'model_1'}"), Err(RankingError::NotAList));
-        assert!(matches!(
-            read("I prefer the first."),
-            Err(RankingError::NotALiteral(_))
-        ));
+        assert!(matches!(read("I prefer the first."), Err(RankingError::NotALiteral(_))));
     }
 
     #[test]

@@ -8,10 +8,7 @@ const MAX_DEPTH: usize = 32;
 
 /// The value of a literal, or what is wrong with it and where (in characters from the start).
 pub(crate) fn parse(text: &str) -> Result<Value, String> {
-    let mut reader = Reader {
-        chars: text.chars().collect(),
-        place: 0,
-    };
+    let mut reader = Reader { chars: text.chars().collect(), place: 0 };
     let value = reader.value(0)?;
     reader.skip_space();
     if reader.peek().is_some() {
@@ -111,10 +108,7 @@ impl Reader {
     }
 
     fn constant(&mut self) -> Result<Value, String> {
-        match self
-            .take_while(|c| c.is_ascii_alphanumeric() || c == '_')
-            .as_str()
-        {
+        match self.take_while(|c| c.is_ascii_alphanumeric() || c == '_').as_str() {
             "True" => Ok(Value::Bool(true)),
             "False" => Ok(Value::Bool(false)),
             "None" => Ok(Value::Null),
@@ -137,11 +131,7 @@ impl Reader {
     }
 
     fn expect(&mut self, wanted: char) -> Result<(), String> {
-        if self.take(wanted) {
-            Ok(())
-        } else {
-            self.fail(&format!("expected {wanted:?}"))
-        }
+        if self.take(wanted) { Ok(()) } else { self.fail(&format!("expected {wanted:?}")) }
     }
 
     fn skip_space(&mut self) {
@@ -173,29 +163,14 @@ mod tests {
     #[test]
     fn reads_what_a_ranking_needs() {
         let text = r#"[{'model': "it's", "rank": 1,}, ('a\n\'b', -2.5, True, None), []]"#;
-        assert_eq!(
-            parse(text),
-            Ok(json!([{"model": "it's", "rank": 1}, ["a\n'b", -2.5, true, null], []]))
-        );
+        assert_eq!(parse(text), Ok(json!([{"model": "it's", "rank": 1}, ["a\n'b", -2.5, true, null], []])));
     }
 
     #[test]
     fn refuses_everything_else_without_panic() {
-        for text in [
-            "",
-            "[",
-            "[1",
-            "{'a'",
-            "{1: 2}",
-            "'a",
-            "'a\\",
-            "1 2",
-            "__import__('os')",
-            "[1,,2]",
-            "1e999",
-            "é",
-            "--",
-        ] {
+        for text in
+            ["", "[", "[1", "{'a'", "{1: 2}", "'a", "'a\\", "1 2", "__import__('os')", "[1,,2]", "1e999", "é", "--"]
+        {
             assert!(parse(text).is_err(), "{text}");
         }
         assert!(parse(&"[".repeat(100_000)).is_err());

@@ -33,10 +33,7 @@ impl SplitMix64 {
     /// # Panics
     /// Where `len` is 0 or does not fit 32 bits.
     pub fn index(&mut self, len: usize) -> usize {
-        assert!(
-            len > 0 && u32::try_from(len).is_ok(),
-            "an index needs 1 to 2^32 − 1 places, not {len}"
-        );
+        assert!(len > 0 && u32::try_from(len).is_ok(), "an index needs 1 to 2^32 − 1 places, not {len}");
         (((self.next_u64() >> 32) * len as u64) >> 32) as usize
     }
 }
@@ -77,28 +74,21 @@ impl CPythonRandom {
         let mut state = [0_u32; STATE_WORDS];
         state[0] = 19_650_218;
         for i in 1..STATE_WORDS {
-            state[i] = mix(state[i - 1])
-                .wrapping_mul(1_812_433_253)
-                .wrapping_add(i as u32);
+            state[i] = mix(state[i - 1]).wrapping_mul(1_812_433_253).wrapping_add(i as u32);
         }
         let mut i = 1;
         for j in 0..STATE_WORDS.max(key.len()) {
             let j = j % key.len();
-            state[i] = (state[i] ^ mix(state[i - 1]).wrapping_mul(1_664_525))
-                .wrapping_add(key[j])
-                .wrapping_add(j as u32);
+            state[i] =
+                (state[i] ^ mix(state[i - 1]).wrapping_mul(1_664_525)).wrapping_add(key[j]).wrapping_add(j as u32);
             i = next_place(i, &mut state);
         }
         for _ in 1..STATE_WORDS {
-            state[i] =
-                (state[i] ^ mix(state[i - 1]).wrapping_mul(1_566_083_941)).wrapping_sub(i as u32);
+            state[i] = (state[i] ^ mix(state[i - 1]).wrapping_mul(1_566_083_941)).wrapping_sub(i as u32);
             i = next_place(i, &mut state);
         }
         state[0] = 0x8000_0000;
-        Self {
-            state,
-            used: STATE_WORDS,
-        }
+        Self { state, used: STATE_WORDS }
     }
 
     fn next_u32(&mut self) -> u32 {
@@ -125,9 +115,7 @@ impl CPythonRandom {
 }
 
 fn big_endian_word(bytes: &[u8]) -> u32 {
-    bytes
-        .iter()
-        .fold(0, |word, &byte| (word << 8) | u32::from(byte))
+    bytes.iter().fold(0, |word, &byte| (word << 8) | u32::from(byte))
 }
 
 fn mix(word: u32) -> u32 {
@@ -163,10 +151,7 @@ mod tests {
             counts[random.index(7)] += 1;
         }
         // The standard deviation of a count is 93.
-        assert!(
-            counts.iter().all(|count| count.abs_diff(10_000) < 400),
-            "{counts:?}"
-        );
+        assert!(counts.iter().all(|count| count.abs_diff(10_000) < 400), "{counts:?}");
     }
 
     #[test]

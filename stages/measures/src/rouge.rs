@@ -20,25 +20,15 @@ pub struct RougeL {
 /// `None` without references. An answer or a reference without a single token scores 0.
 pub fn rouge_l<S: AsRef<str>>(answer: &str, references: &[S]) -> Option<RougeL> {
     let answer_tokens = tokenize(answer);
-    let scores = references
-        .iter()
-        .map(|reference| score(&tokenize(reference.as_ref()), &answer_tokens));
-    scores.reduce(|best, next| {
-        if next.fmeasure > best.fmeasure {
-            next
-        } else {
-            best
-        }
-    })
+    let scores = references.iter().map(|reference| score(&tokenize(reference.as_ref()), &answer_tokens));
+    scores.reduce(|best, next| if next.fmeasure > best.fmeasure { next } else { best })
 }
 
 /// Lower-cased maximal runs of ASCII letters and digits; every other character only separates.
 fn tokenize(text: &str) -> Vec<String> {
     let lowered = text.to_lowercase();
     let runs = lowered.split(|c: char| !c.is_ascii_alphanumeric());
-    runs.filter(|token| !token.is_empty())
-        .map(str::to_owned)
-        .collect()
+    runs.filter(|token| !token.is_empty()).map(str::to_owned).collect()
 }
 
 fn score(reference: &[String], answer: &[String]) -> RougeL {
@@ -48,11 +38,7 @@ fn score(reference: &[String], answer: &[String]) -> RougeL {
     }
     let precision = common / answer.len() as f64;
     let recall = common / reference.len() as f64;
-    RougeL {
-        precision,
-        recall,
-        fmeasure: 2.0 * precision * recall / (precision + recall),
-    }
+    RougeL { precision, recall, fmeasure: 2.0 * precision * recall / (precision + recall) }
 }
 
 /// Bit-parallel length of the longest common subsequence (H. Hyyrö, 2004): 64 cells of the table an instruction.
@@ -89,11 +75,7 @@ mod tests {
             let mut diagonal = 0;
             for (j, y) in b.iter().enumerate() {
                 let above = row[j + 1];
-                row[j + 1] = if x == y {
-                    diagonal + 1
-                } else {
-                    above.max(row[j])
-                };
+                row[j + 1] = if x == y { diagonal + 1 } else { above.max(row[j]) };
                 diagonal = above;
             }
         }
@@ -104,17 +86,9 @@ mod tests {
     fn bit_parallel_agrees_with_the_table() {
         let mut random = crate::random::SplitMix64::new(7);
         for (length_a, length_b) in [(0, 3), (1, 1), (63, 64), (64, 65), (130, 70), (200, 257)] {
-            let mut text = |length| {
-                (0..length)
-                    .map(|_| random.index(5).to_string())
-                    .collect::<Vec<_>>()
-            };
+            let mut text = |length| (0..length).map(|_| random.index(5).to_string()).collect::<Vec<_>>();
             let (a, b) = (text(length_a), text(length_b));
-            assert_eq!(
-                longest_common_subsequence(&a, &b),
-                table_lcs(&a, &b),
-                "{length_a} {length_b}"
-            );
+            assert_eq!(longest_common_subsequence(&a, &b), table_lcs(&a, &b), "{length_a} {length_b}");
         }
     }
 

@@ -36,11 +36,7 @@ pub fn sentence(judged: &Judged, baseline: &str, quantity: &Quantity<'_>) -> Str
     let ends = [interval.low, interval.high];
     let number = |value: f64| decimal(value * quantity.scale, digits(&ends, quantity));
     let effect = comparison.bootstrap.mean;
-    let sign = if number(effect).starts_with('−') {
-        ""
-    } else {
-        "+"
-    };
+    let sign = if number(effect).starts_with('−') { "" } else { "+" };
     format!(
         "{sign}{} {unit}, 95% interval {} to {}: {} at n = {n}, {seeds}; smallest effect that this n could have shown: {} {unit}",
         number(effect),
@@ -61,9 +57,7 @@ fn claim(judged: &Judged, baseline: &str, better: Option<Better>) -> String {
         }
         Finding::NotAfterCorrection => {
             let comparisons = count(judged.family_size, "comparison");
-            return format!(
-                "not distinguishable from {baseline} after Holm's correction over {comparisons}"
-            );
+            return format!("not distinguishable from {baseline} after Holm's correction over {comparisons}");
         }
         Finding::NotDistinguishable | Finding::Identical => {
             return format!("not distinguishable from {baseline}");
@@ -78,33 +72,22 @@ fn claim(judged: &Judged, baseline: &str, better: Option<Better>) -> String {
 }
 
 fn count(n: usize, noun: &str) -> String {
-    if n == 1 {
-        format!("1 {noun}")
-    } else {
-        format!("{n} {noun}s")
-    }
+    if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
 }
 
 /// Enough digits that no end of the interval reads as 0 unless it is 0.
 fn digits(ends: &[f64], quantity: &Quantity<'_>) -> usize {
     let most = quantity.decimals + 4;
-    let reads_as_zero = |end: f64, digits: usize| {
-        end != 0.0 && (end * quantity.scale).abs() < 0.5 * 0.1_f64.powi(digits as i32)
-    };
-    (quantity.decimals..most)
-        .find(|&digits| !ends.iter().any(|&end| reads_as_zero(end, digits)))
-        .unwrap_or(most)
+    let reads_as_zero =
+        |end: f64, digits: usize| end != 0.0 && (end * quantity.scale).abs() < 0.5 * 0.1_f64.powi(digits as i32);
+    (quantity.decimals..most).find(|&digits| !ends.iter().any(|&end| reads_as_zero(end, digits))).unwrap_or(most)
 }
 
 /// A number with a true minus sign, and no sign before 0.
 fn decimal(value: f64, digits: usize) -> String {
     let text = format!("{:.digits$}", value.abs());
     let is_zero = text.chars().all(|c| matches!(c, '0' | '.'));
-    if value < 0.0 && !is_zero {
-        format!("−{text}")
-    } else {
-        text
-    }
+    if value < 0.0 && !is_zero { format!("−{text}") } else { text }
 }
 
 #[cfg(test)]
@@ -115,51 +98,25 @@ mod tests {
     use crate::contrast::Pairing;
     use crate::sign_test::SignTest;
 
-    const POINTS: Quantity<'_> = Quantity {
-        unit: "points",
-        scale: 100.0,
-        decimals: 1,
-        better: Some(Better::Higher),
-    };
+    const POINTS: Quantity<'_> = Quantity { unit: "points", scale: 100.0, decimals: 1, better: Some(Better::Higher) };
 
     fn judged(mean: f64, low: f64, high: f64, finding: Finding) -> Judged {
-        let bootstrap = BootstrapMean {
-            mean,
-            standard_error: 0.0148,
-            interval: Interval { low, high },
-            p_value: 0.03,
-        };
+        let bootstrap = BootstrapMean { mean, standard_error: 0.0148, interval: Interval { low, high }, p_value: 0.03 };
         let comparison = Comparison {
             n_prompts: 252,
             unmatched_prompts: 0,
             pairing: Pairing::ByReplicate,
             replicates: vec![("0".into(), mean), ("1".into(), mean)],
             bootstrap,
-            sign_test: SignTest {
-                ahead: 1,
-                behind: 1,
-                ties: 250,
-                p_value: 1.0,
-            },
+            sign_test: SignTest { ahead: 1, behind: 1, ties: 250, p_value: 1.0 },
         };
-        Judged {
-            comparison,
-            finding,
-            family_size: 3,
-            p_holm: 0.06,
-            sign_p_holm: 1.0,
-            smallest_detectable: 0.0414,
-        }
+        Judged { comparison, finding, family_size: 3, p_holm: 0.06, sign_p_holm: 1.0, smallest_detectable: 0.0414 }
     }
 
     #[test]
     fn what_is_not_distinguishable_says_so() {
         assert_eq!(
-            sentence(
-                &judged(0.021, -0.008, 0.05, Finding::NotDistinguishable),
-                "plain",
-                &POINTS
-            ),
+            sentence(&judged(0.021, -0.008, 0.05, Finding::NotDistinguishable), "plain", &POINTS),
             "+2.1 points, 95% interval −0.8 to 5.0: not distinguishable from plain at n = 252, 2 seeds; \
              smallest effect that this n could have shown: 4.1 points"
         );
@@ -168,71 +125,26 @@ mod tests {
     #[test]
     fn gains_and_losses_depend_on_which_way_is_better() {
         let lower = judged(-0.3, -0.4, -0.2, Finding::Lower);
-        let loss = Quantity {
-            unit: "nats",
-            scale: 1.0,
-            decimals: 3,
-            better: Some(Better::Lower),
-        };
+        let loss = Quantity { unit: "nats", scale: 1.0, decimals: 3, better: Some(Better::Lower) };
         let text = sentence(&lower, "plain", &loss);
-        assert!(
-            text.starts_with(
-                "−0.300 nats, 95% interval −0.400 to −0.200: a gain over plain at n = 252"
-            ),
-            "{text}"
-        );
+        assert!(text.starts_with("−0.300 nats, 95% interval −0.400 to −0.200: a gain over plain at n = 252"), "{text}");
         assert!(sentence(&lower, "plain", &POINTS).contains("a loss against plain"));
-        assert!(
-            sentence(
-                &lower,
-                "plain",
-                &Quantity {
-                    better: None,
-                    ..loss
-                }
-            )
-            .contains("lower than plain")
-        );
+        assert!(sentence(&lower, "plain", &Quantity { better: None, ..loss }).contains("lower than plain"));
     }
 
     #[test]
     fn correction_and_size_are_named() {
-        let corrected = sentence(
-            &judged(0.02, 0.001, 0.05, Finding::NotAfterCorrection),
-            "plain",
-            &POINTS,
-        );
-        assert!(
-            corrected.contains(
-                "not distinguishable from plain after Holm's correction over 3 comparisons"
-            )
-        );
-        assert!(
-            sentence(
-                &judged(0.2, 0.1, 0.5, Finding::TooFewPrompts),
-                "plain",
-                &POINTS
-            )
-            .contains("too few prompts")
-        );
+        let corrected = sentence(&judged(0.02, 0.001, 0.05, Finding::NotAfterCorrection), "plain", &POINTS);
+        assert!(corrected.contains("not distinguishable from plain after Holm's correction over 3 comparisons"));
+        assert!(sentence(&judged(0.2, 0.1, 0.5, Finding::TooFewPrompts), "plain", &POINTS).contains("too few prompts"));
         let identical = sentence(&judged(0.0, 0.0, 0.0, Finding::Identical), "plain", &POINTS);
-        assert_eq!(
-            identical,
-            "no difference from plain on any of n = 252 prompts, 2 seeds"
-        );
+        assert_eq!(identical, "no difference from plain on any of n = 252 prompts, 2 seeds");
     }
 
     #[test]
     fn an_interval_that_leaves_out_zero_never_reads_as_zero() {
-        let text = sentence(
-            &judged(0.02, 0.0001, 0.05, Finding::Higher),
-            "plain",
-            &POINTS,
-        );
-        assert!(
-            text.starts_with("+2.00 points, 95% interval 0.01 to 5.00: a gain"),
-            "{text}"
-        );
+        let text = sentence(&judged(0.02, 0.0001, 0.05, Finding::Higher), "plain", &POINTS);
+        assert!(text.starts_with("+2.00 points, 95% interval 0.01 to 5.00: a gain"), "{text}");
         assert_eq!(decimal(-0.001, 1), "0.0");
     }
 }

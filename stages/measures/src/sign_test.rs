@@ -18,20 +18,9 @@ pub struct SignTest {
 
 /// Tests the signs of these differences.
 pub fn sign_test(differences: &[f64]) -> SignTest {
-    let ahead = differences
-        .iter()
-        .filter(|&&difference| difference > 0.0)
-        .count();
-    let behind = differences
-        .iter()
-        .filter(|&&difference| difference < 0.0)
-        .count();
-    SignTest {
-        ahead,
-        behind,
-        ties: differences.len() - ahead - behind,
-        p_value: two_sided_p(ahead, behind),
-    }
+    let ahead = differences.iter().filter(|&&difference| difference > 0.0).count();
+    let behind = differences.iter().filter(|&&difference| difference < 0.0).count();
+    SignTest { ahead, behind, ties: differences.len() - ahead - behind, p_value: two_sided_p(ahead, behind) }
 }
 
 fn two_sided_p(ahead: usize, behind: usize) -> f64 {

@@ -19,8 +19,7 @@ mod tests {
 
     #[test]
     fn the_first_instruction_of_alpaca_eval_is_switched() {
-        let instruction =
-            "What are the names of some famous actors that started their careers on Broadway?";
+        let instruction = "What are the names of some famous actors that started their careers on Broadway?";
         assert_eq!(draw(instruction, 0), 0.756_880_458_911_348_3);
         assert!(is_switched(instruction, 0));
     }

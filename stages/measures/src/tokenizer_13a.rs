@@ -17,27 +17,10 @@ pub(crate) fn tokenize(segment: &str) -> Vec<String> {
         .replace("&lt;", "<")
         .replace("&gt;", ">");
     let spaced = isolate_punctuation(&format!(" {cleaned} "));
-    let spaced = substitute_pairs(
-        &spaced,
-        |a| !a.is_ascii_digit(),
-        is_stop,
-        |a, b| [a, ' ', b, ' '],
-    );
-    let spaced = substitute_pairs(
-        &spaced,
-        is_stop,
-        |b| !b.is_ascii_digit(),
-        |a, b| [' ', a, ' ', b],
-    );
-    let spaced = substitute_pairs(
-        &spaced,
-        |a| a.is_ascii_digit(),
-        |b| b == '-',
-        |a, b| [a, ' ', b, ' '],
-    );
-    words(&spaced.into_iter().collect::<String>())
-        .map(str::to_owned)
-        .collect()
+    let spaced = substitute_pairs(&spaced, |a| !a.is_ascii_digit(), is_stop, |a, b| [a, ' ', b, ' ']);
+    let spaced = substitute_pairs(&spaced, is_stop, |b| !b.is_ascii_digit(), |a, b| [' ', a, ' ', b]);
+    let spaced = substitute_pairs(&spaced, |a| a.is_ascii_digit(), |b| b == '-', |a, b| [a, ' ', b, ' ']);
+    words(&spaced.into_iter().collect::<String>()).map(str::to_owned).collect()
 }
 
 fn is_stop(c: char) -> bool {
@@ -49,9 +32,7 @@ fn isolate_punctuation(text: &str) -> Vec<char> {
     let mut out = Vec::with_capacity(text.len() * 2);
     for c in text.chars() {
         match c {
-            ' '..='&' | '('..='+' | '/' | ':'..='@' | '['..='`' | '{'..='~' => {
-                out.extend([' ', c, ' '])
-            }
+            ' '..='&' | '('..='+' | '/' | ':'..='@' | '['..='`' | '{'..='~' => out.extend([' ', c, ' ']),
             _ => out.push(c),
         }
     }
@@ -88,14 +69,8 @@ mod tests {
 
     #[test]
     fn numbers_keep_their_stops_and_words_lose_them() {
-        assert_eq!(
-            tokenize("It costs 1,234.50 dollars."),
-            ["It", "costs", "1,234.50", "dollars", "."]
-        );
-        assert_eq!(
-            tokenize("2019-2020, can't &amp; won't"),
-            ["2019", "-", "2020", ",", "can't", "&", "won't"]
-        );
+        assert_eq!(tokenize("It costs 1,234.50 dollars."), ["It", "costs", "1,234.50", "dollars", "."]);
+        assert_eq!(tokenize("2019-2020, can't &amp; won't"), ["2019", "-", "2020", ",", "can't", "&", "won't"]);
     }
 
     #[test]

@@ -30,19 +30,13 @@ pub struct WinRate {
 /// A row's share of a win, from 0 to 1: preference − 1, with 0 read as a draw. `None` where the row does not count.
 pub fn win_share(preference: f64) -> Option<f64> {
     let preference = if preference == 0.0 { 1.5 } else { preference };
-    (1.0..=2.0)
-        .contains(&preference)
-        .then_some(preference - 1.0)
+    (1.0..=2.0).contains(&preference).then_some(preference - 1.0)
 }
 
 /// The figures of these preferences; `None` stands for a row whose judgement could not be read.
 pub fn win_rate(preferences: &[Option<f64>]) -> WinRate {
     let shares = win_shares(preferences.iter().copied());
-    let discrete = win_shares(
-        preferences
-            .iter()
-            .map(|preference| preference.map(round_off)),
-    );
+    let discrete = win_shares(preferences.iter().map(|preference| preference.map(round_off)));
     WinRate {
         win_rate: mean(&shares).map(percent),
         standard_error: standard_error(&shares).map(percent),
@@ -60,11 +54,7 @@ fn win_shares(preferences: impl Iterator<Item = Option<f64>>) -> Vec<f64> {
 
 /// AlpacaEval rounds before it drops what is out of range; a draw stays one.
 fn round_off(preference: f64) -> f64 {
-    if preference == 1.5 {
-        preference
-    } else {
-        preference.round_ties_even()
-    }
+    if preference == 1.5 { preference } else { preference.round_ties_even() }
 }
 
 fn percent(share: f64) -> f64 {
@@ -77,24 +67,13 @@ mod tests {
 
     #[test]
     fn nothing_to_count() {
-        assert_eq!(
-            win_rate(&[None, Some(3.0), Some(f64::NAN)]),
-            WinRate::default()
-        );
+        assert_eq!(win_rate(&[None, Some(3.0), Some(f64::NAN)]), WinRate::default());
     }
 
     #[test]
     fn zero_is_a_draw_and_out_of_range_is_dropped() {
         let figures = win_rate(&[Some(0.0), Some(1.5), Some(2.0), Some(1.0), Some(-1.0), None]);
-        assert_eq!(
-            (
-                figures.n_wins,
-                figures.n_wins_base,
-                figures.n_draws,
-                figures.n_total
-            ),
-            (1, 1, 2, 4)
-        );
+        assert_eq!((figures.n_wins, figures.n_wins_base, figures.n_draws, figures.n_total), (1, 1, 2, 4));
         assert_eq!(figures.win_rate, Some(50.0));
         assert_eq!(figures.discrete_win_rate, Some(50.0));
     }

@@ -27,10 +27,7 @@ pub(crate) fn count_ngrams(words: &[&str], n: usize) -> Option<NgramCount> {
         return None;
     }
     let unique = words.windows(n).collect::<HashSet<_>>().len();
-    Some(NgramCount {
-        unique,
-        total: words.len() + 1 - n,
-    })
+    Some(NgramCount { unique, total: words.len() + 1 - n })
 }
 
 /// The first `length_words` words of a text, or all of them where `None` is asked for.
@@ -53,22 +50,13 @@ mod tests {
     #[test]
     fn words_split_where_python_splits() {
         let text = " a\u{1c}b\u{a0}c\u{3000}d\u{200b}e\n\n";
-        assert_eq!(
-            words(text).collect::<Vec<_>>(),
-            ["a", "b", "c", "d\u{200b}e"]
-        );
+        assert_eq!(words(text).collect::<Vec<_>>(), ["a", "b", "c", "d\u{200b}e"]);
     }
 
     #[test]
     fn ngrams_of_a_short_text_are_undefined() {
         assert_eq!(count_ngrams(&["a"], 2), None);
-        assert_eq!(
-            count_ngrams(&["a", "b"], 2),
-            Some(NgramCount {
-                unique: 1,
-                total: 1
-            })
-        );
+        assert_eq!(count_ngrams(&["a", "b"], 2), Some(NgramCount { unique: 1, total: 1 }));
     }
 
     #[test]

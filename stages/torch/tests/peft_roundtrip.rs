@@ -22,12 +22,8 @@ fn adapter_golden(name: &str) -> PathBuf {
 
 /// The Python that has peft, or `None`, said aloud.
 fn python_with_peft() -> Option<PathBuf> {
-    let python = std::env::var_os("NEFTPIPE_TEST_PYTHON")
-        .map_or_else(|| PathBuf::from("python3"), PathBuf::from);
-    let found = Command::new(&python)
-        .args(["-c", "import peft"])
-        .output()
-        .is_ok_and(|output| output.status.success());
+    let python = std::env::var_os("NEFTPIPE_TEST_PYTHON").map_or_else(|| PathBuf::from("python3"), PathBuf::from);
+    let found = Command::new(&python).args(["-c", "import peft"]).output().is_ok_and(|output| output.status.success());
     if !found {
         println!("skipped: no peft ({} cannot import it)", python.display());
     }
@@ -35,14 +31,7 @@ fn python_with_peft() -> Option<PathBuf> {
 }
 
 /// Runs the comparison: `logits` (named `{prefix}logits.{i}`) against peft's own for `adapter` on `model`.
-fn compare(
-    python: &Path,
-    model: &Path,
-    adapter: &Path,
-    input_ids: &Path,
-    logits: &Path,
-    prefix: &str,
-) -> Output {
+fn compare(python: &Path, model: &Path, adapter: &Path, input_ids: &Path, logits: &Path, prefix: &str) -> Output {
     Command::new(python)
         .arg(tests_dir().join("peft_roundtrip.py"))
         .args([model, adapter, input_ids, logits])
@@ -55,10 +44,7 @@ fn compare_goldens(adapter: &str, logits_of: &str, prefix: &str) -> Option<Outpu
     let python = python_with_peft()?;
     let model = tests_dir().join("goldens/gqa_tied");
     let (adapter, golden) = (adapter_golden(adapter), adapter_golden(logits_of));
-    let (ids, logits) = (
-        golden.join("golden.json"),
-        golden.join("golden.safetensors"),
-    );
+    let (ids, logits) = (golden.join("golden.json"), golden.join("golden.safetensors"));
     Some(compare(&python, &model, &adapter, &ids, &logits, prefix))
 }
 

@@ -30,17 +30,8 @@ pub(super) fn minimise(rows: &[Row], linear: Vector, c: f64) -> Result<Vector, L
     for _ in 0..MAX_STEPS {
         let model = quadratic_model(rows, linear, c, w);
         let direction = model.minimise_with_penalty(w);
-        let step = line_search(
-            rows,
-            linear,
-            c,
-            w,
-            direction,
-            model.predicted_decrease(w, direction),
-        );
-        let moved = (0..FEATURES)
-            .map(|k| (step * direction[k]).abs())
-            .fold(0.0, f64::max);
+        let step = line_search(rows, linear, c, w, direction, model.predicted_decrease(w, direction));
+        let moved = (0..FEATURES).map(|k| (step * direction[k]).abs()).fold(0.0, f64::max);
         w = along(w, direction, step);
         if moved <= TOLERANCE * (1.0 + largest(w)) {
             return Ok(w);
@@ -51,11 +42,7 @@ pub(super) fn minimise(rows: &[Row], linear: Vector, c: f64) -> Result<Vector, L
 
 /// σ(z), without overflow.
 pub(super) fn sigmoid(z: f64) -> f64 {
-    if z >= 0.0 {
-        1.0 / (1.0 + (-z).exp())
-    } else {
-        z.exp() / (1.0 + z.exp())
-    }
+    if z >= 0.0 { 1.0 / (1.0 + (-z).exp()) } else { z.exp() / (1.0 + z.exp()) }
 }
 
 fn softplus(z: f64) -> f64 {
@@ -79,10 +66,7 @@ fn norm_1(w: Vector) -> f64 {
 }
 
 fn objective(rows: &[Row], linear: Vector, c: f64, w: Vector) -> f64 {
-    let loss: f64 = rows
-        .iter()
-        .map(|row| row.weight * softplus(dot(w, row.features)))
-        .sum();
+    let loss: f64 = rows.iter().map(|row| row.weight * softplus(dot(w, row.features))).sum();
     norm_1(w) + c * (loss - dot(w, linear))
 }
 
@@ -141,23 +125,11 @@ fn soft_threshold(value: f64, threshold: f64) -> f64 {
 }
 
 /// The largest of 1, 1/2, 1/4, … that lowers the objective by a hundredth of what first order promises.
-fn line_search(
-    rows: &[Row],
-    linear: Vector,
-    c: f64,
-    w: Vector,
-    direction: Vector,
-    promised: f64,
-) -> f64 {
+fn line_search(rows: &[Row], linear: Vector, c: f64, w: Vector, direction: Vector, promised: f64) -> f64 {
     let start = objective(rows, linear, c, w);
     // Near the minimum the fall drowns in rounding: the full Newton step is the better one there.
     let rounding = 1e-14 * start.abs();
-    let falls_enough = |step: f64| {
-        objective(rows, linear, c, along(w, direction, step))
-            <= start + 0.01 * step * promised + rounding
-    };
-    (0..40)
-        .map(|halvings| 0.5_f64.powi(halvings))
-        .find(|&step| falls_enough(step))
-        .unwrap_or(0.0)
+    let falls_enough =
+        |step: f64| objective(rows, linear, c, along(w, direction, step)) <= start + 0.01 * step * promised + rounding;
+    (0..40).map(|halvings| 0.5_f64.powi(halvings)).find(|&step| falls_enough(step)).unwrap_or(0.0)
 }

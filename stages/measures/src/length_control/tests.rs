@@ -1,12 +1,7 @@
 use super::*;
 
 fn pair(instruction: &str, lengths: (usize, usize), preference: Option<f64>) -> JudgedPair<'_> {
-    JudgedPair {
-        instruction,
-        length_1_characters: lengths.0,
-        length_2_characters: lengths.1,
-        preference,
-    }
+    JudgedPair { instruction, length_1_characters: lengths.0, length_2_characters: lengths.1, preference }
 }
 
 fn control() -> LengthControl {
@@ -21,29 +16,16 @@ fn control() -> LengthControl {
 fn a_judge_that_only_looks_at_length_is_seen_through() {
     // The longer output always wins and the model's is mostly the longer one: raw 75%, at equal length even.
     let pairs: Vec<_> = (0..400)
-        .map(|i| {
-            if i % 4 == 0 {
-                pair("x", (300, 100), Some(1.0))
-            } else {
-                pair("x", (100, 300 - i % 7), Some(2.0))
-            }
-        })
+        .map(|i| if i % 4 == 0 { pair("x", (300, 100), Some(1.0)) } else { pair("x", (100, 300 - i % 7), Some(2.0)) })
         .collect();
     let figures = length_controlled_minimal(&pairs, DEFAULT_C).unwrap();
-    assert!(
-        (figures.length_controlled_winrate - 50.0).abs() < 10.0,
-        "{figures:?}"
-    );
+    assert!((figures.length_controlled_winrate - 50.0).abs() < 10.0, "{figures:?}");
     assert!(figures.weights.length < -1.0, "{figures:?}");
 }
 
 #[test]
 fn unread_rows_are_predicted_but_not_fitted() {
-    let fitted = [
-        pair("a", (10, 20), Some(2.0)),
-        pair("b", (10, 5), Some(1.3)),
-        pair("a", (7, 9), None),
-    ];
+    let fitted = [pair("a", (10, 20), Some(2.0)), pair("b", (10, 5), Some(1.3)), pair("a", (7, 9), None)];
     let figures = length_controlled(&fitted, &control(), 1.0).unwrap();
     assert_eq!(figures.predicted.len(), 3);
     assert_eq!(figures.predicted[0], figures.predicted[2]);
@@ -51,57 +33,25 @@ fn unread_rows_are_predicted_but_not_fitted() {
 
 #[test]
 fn a_strong_penalty_says_even() {
-    let pairs = [
-        pair("a", (10, 20), Some(2.0)),
-        pair("b", (10, 5), Some(1.3)),
-    ];
+    let pairs = [pair("a", (10, 20), Some(2.0)), pair("b", (10, 5), Some(1.3))];
     let figures = length_controlled(&pairs, &control(), 1e-4).unwrap();
-    assert_eq!(
-        figures.weights,
-        Weights {
-            length: 0.0,
-            difficulty: 0.0,
-            model: 0.0
-        }
-    );
+    assert_eq!(figures.weights, Weights { length: 0.0, difficulty: 0.0, model: 0.0 });
     assert_eq!(figures.length_controlled_winrate, 50.0);
 }
 
 #[test]
 fn what_cannot_be_fitted_is_an_error() {
     let fit = |pairs: &[JudgedPair<'_>], c| length_controlled(pairs, &control(), c).unwrap_err();
-    let good = [
-        pair("a", (10, 20), Some(2.0)),
-        pair("b", (10, 5), Some(1.3)),
-    ];
+    let good = [pair("a", (10, 20), Some(2.0)), pair("b", (10, 5), Some(1.3))];
     assert!(matches!(fit(&good, 0.0), LengthControlError::BadC(_)));
     assert!(matches!(fit(&good, f64::NAN), LengthControlError::BadC(_)));
-    assert!(matches!(
-        fit(&[], 1.0),
-        LengthControlError::ConstantLength(0)
-    ));
-    let constant = [
-        pair("a", (10, 20), Some(2.0)),
-        pair("b", (20, 30), Some(1.3)),
-    ];
-    assert!(matches!(
-        fit(&constant, 1.0),
-        LengthControlError::ConstantLength(2)
-    ));
+    assert!(matches!(fit(&[], 1.0), LengthControlError::ConstantLength(0)));
+    let constant = [pair("a", (10, 20), Some(2.0)), pair("b", (20, 30), Some(1.3))];
+    assert!(matches!(fit(&constant, 1.0), LengthControlError::ConstantLength(2)));
     let unread = [pair("a", (10, 20), None), pair("b", (10, 5), Some(9.0))];
-    assert!(matches!(
-        fit(&unread, 1.0),
-        LengthControlError::NothingToFit(2)
-    ));
+    assert!(matches!(fit(&unread, 1.0), LengthControlError::NothingToFit(2)));
     let foreign = [good[0], pair("z", (10, 5), Some(1.3))];
-    assert!(matches!(
-        fit(&foreign, 1.0),
-        LengthControlError::UnknownInstructions {
-            missing: 1,
-            pairs: 2,
-            ..
-        }
-    ));
+    assert!(matches!(fit(&foreign, 1.0), LengthControlError::UnknownInstructions { missing: 1, pairs: 2, .. }));
 }
 
 #[test]
@@ -114,12 +64,6 @@ fn a_malformed_file_says_what_is_wrong() {
                 "T_gamed_sum_tanhlen_times_y": 0, "G_gamed_sum_difficulty_times_y": 0}}"#
         )
     };
-    assert!(matches!(
-        error(&file(r#"["a"]"#, "[1, 2]")),
-        LengthControlError::UnequalLists { entries: 2, .. }
-    ));
-    assert!(matches!(
-        error(&file(r#"["a", "a"]"#, "[1, 2]")),
-        LengthControlError::DuplicateInstruction(_)
-    ));
+    assert!(matches!(error(&file(r#"["a"]"#, "[1, 2]")), LengthControlError::UnequalLists { entries: 2, .. }));
+    assert!(matches!(error(&file(r#"["a", "a"]"#, "[1, 2]")), LengthControlError::DuplicateInstruction(_)));
 }
