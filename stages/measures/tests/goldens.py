@@ -1,0 +1,284 @@
+#!/usr/bin/env python3
+"""Writes goldens.json beside it: what the public implementations say about the cases below.
+
+    pip install rouge-score==0.1.2 sacrebleu==2.6.0 scipy==1.17.1 scikit-learn==1.9.1 alpaca-eval==0.6.6 'setuptools<81'
+    python goldens.py
+
+The crate's tests read the file only; Python is needed to make it anew, not to test. Where no package has a figure
+(log-diversity, Holm, the normalisation of exact match), the definition is written out here once more.
+"""
+
+import json
+import math
+import random
+import string
+import re
+from pathlib import Path
+
+import numpy as np
+import sacrebleu
+import scipy.stats
+from alpaca_eval.completion_parsers import logprob_parser
+from alpaca_eval.metrics import get_winrate
+from rouge_score import rouge_scorer
+from sklearn.linear_model import LogisticRegression
+
+LONG = (
+    "Roughly 3,500 people (about 12.5%) attended the 2019-2020 season opener; tickets cost $45.00-$120.00. "
+    "\"It was a night to remember,\" said the manager, who couldn't stop smiling... "
+) * 3
+
+PAIRS = [
+    ("The capital of France is Paris.", ["Paris is the capital of France."]),
+    ("The cat sat on the mat.", ["The cat sat on the mat."]),
+    ("the the the the the the the", ["The cat is on the mat.", "There is a cat on the mat."]),
+    ("It is a guide to action which ensures that the military always obeys the commands of the party.",
+     ["It is a guide to action that ensures that the military will forever heed Party commands.",
+      "It is the guiding principle which guarantees the military forces always being under the command of the Party.",
+      "It is the practical guide for the army always to heed the directions of the party."]),
+    ("", ["something"]),
+    ("something", [""]),
+    ("", [""]),
+    ("   \n\t ", ["  "]),
+    ("...", ["..."]),
+    ("wait... what?! (really)", ["wait.. what?! really"]),
+    ("Paris", ["Paris"]),
+    ("Paris.", ["paris"]),
+    ("naïve café déjà-vu", ["naive cafe deja vu", "naïve café déjà vu"]),
+    ("東京は日本の首都です。", ["東京は日本の首都である。"]),
+    ("Москва — столица России", ["Столица России — Москва"]),
+    ("👩‍🚀 lands on 🌕 at 4.5 km/s", ["👩‍🚀 landed on 🌕 at 4.5 km/s"]),
+    ("İstanbul ve KELVIN: 300\u212a", ["istanbul ve kelvin: 300k"]),
+    ("a\u00a0b\u3000c\u2028d e", ["a b c d e"]),
+    ("x &amp; y &lt; z &quot;q&quot; &gt;", ["x & y < z \"q\" >"]),
+    ("hyphen-\nated word <skipped> here", ["hyphenated word here"]),
+    ("prices: 1,234.50 and 1.5, or 2.", ["prices: 1,234.50 or 1.5 , and 2 ."]),
+    ("a.b,c.1,2.d 5-6 -7 8- x-9", ["a . b , c.1,2 . d 5 - 6"]),
+    ("[link](http://example.com/?q=1&r=2#top) `code` {x|y} ~z^2 @me", ["link http example com code x y z 2 me"]),
+    ("one two three", ["one two three four five six seven eight nine ten", "one two"]),
+    ("one two three four five six seven eight nine ten", ["one two three"]),
+    ("short", ["a completely different and much longer reference sentence"]),
+    (LONG, [LONG.replace("manager", "director").replace("2019-2020", "2019"), "unrelated"]),
+    (" ".join(f"w{i % 37}" for i in range(400)), [" ".join(f"w{i % 41}" for i in range(300))]),
+]
+
+
+def text_pairs():
+    scorer = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=False)
+    rows = []
+    for answer, references in PAIRS:
+        rouge = scorer.score_multi(references, answer)["rougeL"]
+        rows.append({
+            "answer": answer,
+            "references": references,
+            "rouge_l": [rouge.precision, rouge.recall, rouge.fmeasure],
+            "bleu_4": sacrebleu.sentence_bleu(answer, references).score,
+            "exact_match": any(squad_normalise(answer) == squad_normalise(r) for r in references),
+        })
+    return rows
+
+
+def squad_normalise(text):
+    text = "".join(c for c in text.lower() if c not in string.punctuation)
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
+
+
+def words_and_diversity():
+    rows = []
+    for text in [answer for answer, _ in PAIRS] + ["a b a b a", "one two three four", "one two three four five", "x " * 200]:
+        words = text.split()
+        rows.append({
+            "text": text,
+            "characters": len(text),
+            "words": len(words),
+            "repetition_2": repetition(words, 2),
+            "repetition_2_of_50": repetition(words[:50], 2) if len(words) >= 50 else None,
+            "log_diversity": log_diversity(words, 1),
+            # The published code's loop stops one n-gram early, and its fractions are divided by 100.
+            "log_diversity_paper": log_diversity(words[:-1], 100),
+        })
+    return rows
+
+
+def repetition(words, n):
+    ngrams = [tuple(words[i:i + n]) for i in range(len(words) - n + 1)]
+    return 1 - len(set(ngrams)) / len(ngrams) if ngrams else None
+
+
+def log_diversity(words, divisor):
+    repetitions = [repetition(words, n) for n in (2, 3, 4)]
+    if None in repetitions:
+        return None
+    diversity = math.prod(1 - r / divisor for r in repetitions)
+    return -math.log(max(1 - diversity, math.exp(-20)))
+
+
+def switches():
+    instructions = ["", "a", "What are the names of some famous actors that started their careers on Broadway?",
+                    "naïve 東京 👩‍🚀", "line\nbreak", "x" * 3000]
+    rows = []
+    for instruction in instructions:
+        for seed in (0, 1, -7):
+            generator = random.Random("is_switched_outputs" + instruction + str(seed))
+            rows.append({"instruction": instruction, "seed": seed,
+                         "switched": generator.choices([False, True], k=1)[0]})
+    return rows
+
+
+def cpython_random():
+    rows = []
+    for text in ["", "\0", "\0\0\0\0\0", "seed", "é" * 5000]:
+        generator = random.Random(text)
+        draws = [generator.random() for _ in range(700)]
+        rows.append({"text": text, "draws_times_2_53": [int(draw * 2**53) for draw in draws[-3:]]})
+    return rows
+
+
+def win_rates():
+    rng = np.random.default_rng(0)
+    lists = [
+        [1, 2, 2, 1.5],
+        [0, 1, 2, 0],
+        [2],
+        [1.5, 1.5],
+        [1.0, 2.0, None, 3.0, -1.0, 0.0, 1.5, 1.2],
+        [1.0, 2.4, 2.5, 0.6, 0.4, 0.5, 2.0],
+        [float(x) for x in 1 + rng.beta(0.3, 0.5, 200)],
+        [float(x) for x in rng.choice([1.0, 2.0, 1.5], 101)],
+    ]
+    rows = []
+    for preferences in lists:
+        figures = get_winrate([{"preference": p} for p in preferences])
+        rows.append({"preferences": preferences, **{k: number(v) for k, v in figures.items()}})
+    return rows
+
+
+def number(value):
+    value = float(value)
+    return None if math.isnan(value) else value
+
+
+def log_probabilities():
+    rows = []
+    for tokens in [{"M": -0.01, "m": -4.6}, {"m": -0.3, "Both": -2.0}, {"M": -0.5, "mm": -1.0}, {"The": -0.1},
+                   {"m": -120.0, "M": -900.0}]:
+        completion = {"logprobs": {"content": [{"top_logprobs": [{"token": t, "logprob": p} for t, p in tokens.items()]}]}}
+        preference = logprob_parser(completion, numerator_token="m", denominator_tokens=["m", "M"], is_binarize=False)
+        rows.append({"tokens": list(tokens.items()), "preference": number(preference[0])})
+    return rows
+
+
+def splitmix64(seed, count):
+    z = np.uint64(seed) + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def bootstraps():
+    """The draws by the crate's documented generator; interval and standard error of them by scipy."""
+    rng = np.random.default_rng(1)
+    cases = [
+        (7, rng.normal(0.1, 0.5, (1, 60))),
+        (2**63 + 5, rng.choice([-0.5, 0.0, 0.5], (1, 25), p=[0.2, 0.3, 0.5])),
+        (0, rng.normal(0.2, 0.3, (3, 40)) + rng.normal(0, 0.2, (3, 1))),
+    ]
+    rows = []
+    for seed, data in cases:
+        draws = 2000
+        m, n = data.shape
+        drawn_rows = m - 1 if m > 1 else 0
+        indices = splitmix64(seed, draws * (drawn_rows + n)).reshape(draws, -1) >> np.uint64(32)
+        if m == 1:
+            samples = data[0][((indices * np.uint64(n)) >> np.uint64(32)).astype(int)].mean(axis=1)
+        else:
+            chosen = ((indices[:, :drawn_rows] * np.uint64(m)) >> np.uint64(32)).astype(int)
+            prompts = ((indices[:, drawn_rows:] * np.uint64(n)) >> np.uint64(32)).astype(int)
+            samples = data[chosen[:, :, None], prompts[:, None, :]].mean(axis=(1, 2))
+        earlier = scipy.stats.bootstrap((data.ravel(),), np.mean, n_resamples=2, method="percentile")
+        earlier.bootstrap_distribution = samples
+        result = scipy.stats.bootstrap((data.ravel(),), np.mean, n_resamples=0, method="percentile",
+                                       bootstrap_result=earlier)
+        tail = (1 + min((samples <= 0).sum(), (samples >= 0).sum())) / (draws + 1)
+        rows.append({"seed": seed, "draws": draws, "rows": data.tolist(), "mean": data.mean(),
+                     "low": result.confidence_interval.low, "high": result.confidence_interval.high,
+                     "standard_error": result.standard_error, "p_value": min(1.0, 2 * tail)})
+    return rows
+
+
+def sign_tests():
+    return [{"ahead": a, "behind": b, "p_value": scipy.stats.binomtest(a, a + b).pvalue}
+            for a, b in [(5, 0), (8, 2), (40, 60), (130, 122), (1, 1), (0, 1), (500, 305)]]
+
+
+def holms():
+    def adjust(p):
+        order = np.argsort(p)
+        stepped = np.maximum.accumulate((len(p) - np.arange(len(p))) * np.asarray(p)[order])
+        adjusted = np.empty(len(p))
+        adjusted[order] = np.minimum(stepped, 1)
+        return adjusted.tolist()
+
+    return [{"p_values": p, "adjusted": adjust(p)}
+            for p in [[0.01, 0.04, 0.03, 0.005], [0.5], [0.9, 0.8, 0.001], [0.02, 0.02, 0.02]]]
+
+
+def length_control():
+    """A made-up benchmark of 60 instructions, fitted by liblinear on soft labels as AlpacaEval does it."""
+    rng = np.random.default_rng(2)
+    n = 60
+    difficulty = rng.normal(0, 1, n)
+    gamed = np.tanh(rng.normal([[1.5], [-0.5]], 1, (2, n)))
+    gamed_y = rng.uniform(0, 1, (2, n))
+    lengths = rng.integers(50, 3000, (n, 2))
+    delta = lengths[:, 0] - lengths[:, 1]
+    tanh = np.tanh(delta / delta.std(ddof=1))
+    y = 1 / (1 + np.exp(-(-1.2 * tanh + 0.5 * difficulty - 0.4 + rng.normal(0, 1, n))))
+    X = np.vstack([np.column_stack([tanh, difficulty, np.ones(n)]),
+                   *[np.column_stack([t, difficulty, np.zeros(n)]) for t in gamed]])
+    target = np.concatenate([y, gamed_y.ravel()])
+    weight = np.concatenate([np.ones(n), np.full(2 * n, 0.1)])
+    fits = []
+    for C in (0.05, 2.7826, 166.81):
+        model = LogisticRegression(l1_ratio=1, solver="liblinear", fit_intercept=False, C=C, tol=1e-12, max_iter=100000,
+                                   random_state=0)
+        model.fit(np.vstack([X, X]), np.repeat([1, 0], len(X)),
+                  sample_weight=np.concatenate([target * weight, (1 - target) * weight]))
+        w = model.coef_[0]
+        q = 1 / (1 + np.exp(-(w[2] + w[1] * difficulty)))
+        fits.append({"c": C, "weights": w.tolist(), "length_controlled_winrate": 100 * q.mean(),
+                     "lc_standard_error": 100 * q.std(ddof=1) / math.sqrt(n)})
+    return {
+        "file": {
+            "instructions": [f"instruction {i}" for i in range(n)],
+            "instruction_difficulty": difficulty.tolist(),
+            "gamed_tanh": gamed.tolist(),
+            "T_gamed_sum_tanhlen_times_y": float((gamed * gamed_y).sum()),
+            "G_gamed_sum_difficulty_times_y": float((difficulty * gamed_y).sum()),
+            "gamed_weight": 0.1,
+        },
+        "lengths": lengths.tolist(),
+        "preferences": (1 + y).tolist(),
+        "fits": fits,
+    }
+
+
+def main():
+    goldens = {
+        "text_pairs": text_pairs(),
+        "texts": words_and_diversity(),
+        "switches": switches(),
+        "cpython_random": cpython_random(),
+        "win_rates": win_rates(),
+        "log_probabilities": log_probabilities(),
+        "bootstraps": bootstraps(),
+        "sign_tests": sign_tests(),
+        "holms": holms(),
+        "length_control": length_control(),
+    }
+    path = Path(__file__).with_suffix(".json")
+    path.write_text(json.dumps(goldens, indent=1, ensure_ascii=True) + "\n")
+
+
+if __name__ == "__main__":
+    main()
