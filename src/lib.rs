@@ -4,5 +4,7 @@
 //! `engine::event <- ui, record <- cli`.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod env;
+pub mod exit;
 pub mod plan;
 pub mod spec;
