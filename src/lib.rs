@@ -4,7 +4,9 @@
 //! `engine::event <- ui, record <- cli`.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod cli;
 pub mod env;
 pub mod exit;
 pub mod plan;
 pub mod spec;
+pub mod ui;

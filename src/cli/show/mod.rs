@@ -1,0 +1,3 @@
+//! `neftpipe show`.
+
+pub mod view;

@@ -1,0 +1,325 @@
+//! What can be seen of an artifact of each type: figures, and lines for people.
+//!
+//! It reads files of one folder and nothing else, so that it serves the store and any folder or file alike.
+
+use std::fs;
+use std::path::Path;
+
+use indexmap::IndexMap;
+use neftpipe_protocol::ArtifactType;
+use neftpipe_protocol::Failure;
+use neftpipe_protocol::artifact::{AnswerRow, DatasetRow, Metrics, PromptRow, TokensInfo};
+use neftpipe_protocol::worker::io_failure;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::ui::printer::{DIM, GOOD, HEADING, styled};
+use crate::ui::table::{cell, clip, table};
+
+/// Rows that are shown where nobody asked for more.
+const ROWS: usize = 5;
+
+/// What can be seen of an artifact.
+#[derive(Debug, Default)]
+pub struct View {
+    /// Figures by name.
+    pub figures: Metrics,
+    /// Lines for people.
+    pub text: String,
+}
+
+impl View {
+    fn push(&mut self, line: impl AsRef<str>) {
+        self.text.push_str(line.as_ref());
+        self.text.push('\n');
+    }
+
+    fn heading(&mut self, text: &str) {
+        self.push(format!("\n{}", styled(HEADING, text)));
+    }
+}
+
+/// Looks at the artifact in a folder.
+///
+/// # Errors
+/// Where a file that its type promises is absent or not what it should be.
+pub fn view(artifact: ArtifactType, dir: &Path) -> Result<View, Failure> {
+    match artifact {
+        ArtifactType::Model => model(dir),
+        ArtifactType::Dataset => dataset(dir),
+        ArtifactType::Prompts => prompts(dir),
+        ArtifactType::Tokens => tokens(dir),
+        ArtifactType::Adapter => adapter(dir),
+        ArtifactType::Answers => answers(&dir.join("answers.json")),
+        ArtifactType::Verdict => verdict(dir),
+        ArtifactType::Report => report(dir),
+        ArtifactType::Files => Ok(View::default()),
+    }
+}
+
+/// A tensor as the header of a safetensors file lists it.
+#[derive(Deserialize)]
+struct TensorHeader {
+    dtype: String,
+    shape: Vec<u64>,
+}
+
+fn model(dir: &Path) -> Result<View, Failure> {
+    let mut view = View::default();
+    let config: Value = json(&dir.join("config.json"))?;
+    let names =
+        ["model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "vocab_size"];
+    for name in names.into_iter().chain(["max_position_embeddings", "tie_word_embeddings"]) {
+        if let Some(value) = config.get(name) {
+            view.figures.insert(name.to_owned(), value.clone());
+        }
+    }
+    let tensors = tensors(dir)?;
+    let parameters: u64 = tensors.values().map(|tensor| tensor.shape.iter().product::<u64>()).sum();
+    view.figures.insert("parameters".to_owned(), parameters.into());
+    view.figures.insert("tensors".to_owned(), tensors.len().into());
+    view.text = figures_table(&view.figures);
+    view.heading("Tensors");
+    let shown = tensors.iter().take(2 * ROWS);
+    let rows: Vec<_> =
+        shown.map(|(name, tensor)| vec![name.clone(), tensor.dtype.clone(), format!("{:?}", tensor.shape)]).collect();
+    view.push(table(&["name", "dtype", "shape"].map(String::from), &rows));
+    more(&mut view, tensors.len(), 2 * ROWS, "tensors");
+    Ok(view)
+}
+
+/// Headers of all safetensors files of a folder, sorted by tensor name.
+fn tensors(dir: &Path) -> Result<IndexMap<String, TensorHeader>, Failure> {
+    let mut tensors: IndexMap<String, TensorHeader> = IndexMap::new();
+    let entries = fs::read_dir(dir).map_err(|error| io_failure("read", dir, &error))?;
+    let mut files: Vec<_> = entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
+    files.sort();
+    for file in files {
+        let header: IndexMap<String, Value> = safetensors_header(&file)?;
+        for (name, value) in header.into_iter().filter(|(name, _)| name != "__metadata__") {
+            let header = serde_json::from_value(value).map_err(|error| malformed(&file, &error))?;
+            tensors.insert(name, header);
+        }
+    }
+    tensors.sort_keys();
+    Ok(tensors)
+}
+
+fn safetensors_header(file: &Path) -> Result<IndexMap<String, Value>, Failure> {
+    use std::io::Read;
+    let read = |error: std::io::Error| io_failure("read", file, &error);
+    let mut reader = fs::File::open(file).map_err(read)?;
+    let size = reader.metadata().map_err(read)?.len();
+    let mut length = [0; 8];
+    reader.read_exact(&mut length).map_err(read)?;
+    let length = u64::from_le_bytes(length);
+    if length > size.saturating_sub(8) {
+        return Err(Failure::data(format!(
+            "{}: not a safetensors file: its header is longer than the file",
+            file.display()
+        )));
+    }
+    let mut header = vec![0; length as usize];
+    reader.read_exact(&mut header).map_err(read)?;
+    serde_json::from_slice(&header).map_err(|error| malformed(file, &error))
+}
+
+fn dataset(dir: &Path) -> Result<View, Failure> {
+    let mut view = View { figures: json(&dir.join("dataset.json"))?, text: String::new() };
+    view.text = figures_table(&view.figures);
+    let rows: Vec<DatasetRow> = lines(&dir.join("rows.jsonl"), ROWS)?;
+    view.heading("First rows");
+    for row in &rows {
+        match row {
+            DatasetRow::Instruction { instruction, input, output } => {
+                let asked = [instruction.as_str(), input.as_str()].join(" ");
+                view.push(format!("  {}\n    {}", clip(&asked, 100), styled(GOOD, clip(output, 100))));
+            }
+            DatasetRow::Conversation { messages } => {
+                for message in messages.iter().take(ROWS) {
+                    view.push(format!("  {} {}", styled(DIM, &message.role), clip(&message.content, 100)));
+                }
+            }
+        }
+    }
+    Ok(view)
+}
+
+fn prompts(dir: &Path) -> Result<View, Failure> {
+    let file = dir.join("prompts.jsonl");
+    let rows: Vec<PromptRow> = lines(&file, usize::MAX)?;
+    let mut view = View::default();
+    view.figures.insert("prompts".to_owned(), rows.len().into());
+    let referenced = rows.iter().filter(|row| !row.reference.is_empty()).count();
+    view.figures.insert("with_reference".to_owned(), referenced.into());
+    view.text = figures_table(&view.figures);
+    view.heading("First prompts");
+    for row in rows.iter().take(ROWS) {
+        let asked = [row.instruction.as_str(), row.input.as_str()].join(" ");
+        view.push(format!("  {}", clip(&asked, 100)));
+        for reference in row.reference.iter().take(2) {
+            view.push(format!("    {}", styled(GOOD, clip(reference, 100))));
+        }
+    }
+    more(&mut view, rows.len(), ROWS, "prompts");
+    Ok(view)
+}
+
+/// A stretch of a rendered row.
+#[derive(Deserialize)]
+struct Piece {
+    text: String,
+    trained: bool,
+}
+
+fn tokens(dir: &Path) -> Result<View, Failure> {
+    let info: TokensInfo = json(&dir.join("tokens.json"))?;
+    let mut view = View::default();
+    for (name, split) in [("train", &info.train), ("heldout", &info.heldout)] {
+        let counts = serde_json::to_value(split).expect("counts serialise");
+        for (count, value) in counts.as_object().into_iter().flatten() {
+            view.figures.insert(format!("{name}.{count}"), value.clone());
+        }
+    }
+    info.dropped.iter().for_each(|(reason, count)| {
+        view.figures.insert(format!("dropped.{reason}"), (*count).into());
+    });
+    view.text = figures_table(&view.figures);
+    let preview = dir.join("preview.jsonl");
+    if preview.exists() {
+        view.heading("First rows (what is trained on is coloured)");
+        for row in lines::<Vec<Piece>>(&preview, ROWS)? {
+            let text: String = row
+                .iter()
+                .map(|piece| styled(if piece.trained { GOOD } else { DIM }, piece.text.replace('\n', "⏎")))
+                .collect();
+            view.push(format!("  {text}"));
+        }
+    }
+    Ok(view)
+}
+
+fn adapter(dir: &Path) -> Result<View, Failure> {
+    let mut view = View { figures: json(&dir.join("metrics.json"))?, text: String::new() };
+    let config: Value = json(&dir.join("adapter_config.json"))?;
+    for name in ["r", "lora_alpha", "lora_dropout", "use_rslora", "target_modules"] {
+        if let Some(value) = config.get(name) {
+            view.figures.insert(name.to_owned(), value.clone());
+        }
+    }
+    let plain: Metrics =
+        view.figures.iter().filter(|(_, value)| !value.is_array()).map(|(k, v)| (k.clone(), v.clone())).collect();
+    view.text = figures_table(&plain);
+    let steps = dir.join("steps.jsonl");
+    if steps.exists() {
+        let steps: Vec<Metrics> = lines(&steps, usize::MAX)?;
+        view.heading("Steps");
+        view.push(steps_table(&steps));
+    }
+    Ok(view)
+}
+
+/// At most a dozen steps, evenly spread, the last among them.
+fn steps_table(steps: &[Metrics]) -> String {
+    let Some(first) = steps.first() else { return String::new() };
+    let heading: Vec<String> = first.keys().cloned().collect();
+    let stride = steps.len().div_ceil(12).max(1);
+    let chosen = steps.iter().enumerate().filter(|(at, _)| at % stride == 0 || at + 1 == steps.len());
+    let rows: Vec<Vec<String>> = chosen
+        .map(|(_, step)| heading.iter().map(|name| step.get(name).map_or(String::new(), cell)).collect())
+        .collect();
+    table(&heading, &rows)
+}
+
+/// Looks at answers in AlpacaEval's form.
+///
+/// # Errors
+/// Where the file is not such a list.
+pub fn answers(file: &Path) -> Result<View, Failure> {
+    let rows: Vec<AnswerRow> = json(file)?;
+    let mut view = View::default();
+    let mean = |of: &dyn Fn(&AnswerRow) -> f64| rows.iter().map(of).sum::<f64>() / rows.len().max(1) as f64;
+    view.figures.insert("answers".to_owned(), rows.len().into());
+    view.figures.insert("mean_characters".to_owned(), mean(&|row| row.output.chars().count() as f64).into());
+    view.figures.insert("empty".to_owned(), rows.iter().filter(|row| row.output.trim().is_empty()).count().into());
+    for reason in ["stop", "length"] {
+        let count = rows.iter().filter(|row| row.finish_reason.as_deref() == Some(reason)).count();
+        view.figures.insert(format!("finished_by_{reason}"), count.into());
+    }
+    let mut generators: Vec<&str> = rows.iter().map(|row| row.generator.as_str()).collect();
+    generators.sort();
+    generators.dedup();
+    view.figures.insert("generator".to_owned(), generators.join(", ").into());
+    view.text = figures_table(&view.figures);
+    view.heading("First answers");
+    for row in rows.iter().take(ROWS) {
+        let asked = [row.instruction.as_str(), row.input.as_str()].join(" ");
+        view.push(format!("  {}\n    {}", clip(&asked, 100), styled(GOOD, clip(&row.output, 100))));
+    }
+    more(&mut view, rows.len(), ROWS, "answers");
+    Ok(view)
+}
+
+fn verdict(dir: &Path) -> Result<View, Failure> {
+    let verdict: Value = json(&dir.join("verdict.json"))?;
+    let mut view = View::default();
+    flatten("", &verdict, &mut view.figures);
+    view.text = figures_table(&view.figures);
+    Ok(view)
+}
+
+fn report(dir: &Path) -> Result<View, Failure> {
+    let page = dir.join("index.html");
+    fs::metadata(&page).map_err(|error| io_failure("read", &page, &error))?;
+    let mut view = View::default();
+    view.push(format!("open {}", page.display()));
+    Ok(view)
+}
+
+fn flatten(path: &str, value: &Value, figures: &mut Metrics) {
+    match value {
+        Value::Object(map) => {
+            for (name, inner) in map {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                flatten(&path, inner, figures);
+            }
+        }
+        Value::Array(_) => {}
+        _ => {
+            figures.insert(path.to_owned(), value.clone());
+        }
+    }
+}
+
+/// Figures as two columns.
+pub fn figures_table(figures: &Metrics) -> String {
+    let width = figures.keys().map(String::len).max().unwrap_or(0);
+    figures.iter().map(|(name, value)| format!("  {name:<width$}  {}\n", cell(value))).collect()
+}
+
+fn more(view: &mut View, all: usize, shown: usize, what: &str) {
+    if all > shown {
+        view.push(styled(DIM, format!("  … {} more {what}", all - shown)));
+    }
+}
+
+fn json<T: DeserializeOwned>(file: &Path) -> Result<T, Failure> {
+    let bytes = fs::read(file).map_err(|error| io_failure("read", file, &error))?;
+    serde_json::from_slice(&bytes).map_err(|error| malformed(file, &error))
+}
+
+fn lines<T: DeserializeOwned>(file: &Path, limit: usize) -> Result<Vec<T>, Failure> {
+    use std::io::BufRead;
+    let reader = fs::File::open(file).map_err(|error| io_failure("read", file, &error))?;
+    let rows = std::io::BufReader::new(reader).lines().take(limit).map(|line| {
+        let line = line.map_err(|error| io_failure("read", file, &error))?;
+        serde_json::from_str(&line).map_err(|error| malformed(file, &error))
+    });
+    rows.collect()
+}
+
+fn malformed(file: &Path, error: &serde_json::Error) -> Failure {
+    Failure::data(format!("{}: {error}", file.display()))
+}

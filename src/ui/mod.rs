@@ -1,0 +1,4 @@
+//! What people see: the printer, tables, progress and diagnostics. It knows results and events, not how they came about.
+
+pub mod printer;
+pub mod table;

@@ -1,0 +1,95 @@
+//! Plain tables, and the short spelling of numbers, sizes and times.
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, ContentArrangement, Table};
+use serde_json::Value;
+
+/// A table with a heading row. Columns whose cells all read as numbers stand to the right.
+pub fn table(heading: &[String], rows: &[Vec<String>]) -> String {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(heading);
+    rows.iter().for_each(|row| {
+        table.add_row(row);
+    });
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        let numeric = |cell: &String| cell.is_empty() || cell.trim_end_matches('%').parse::<f64>().is_ok();
+        if !rows.is_empty() && rows.iter().filter_map(|row| row.get(index)).all(numeric) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+}
+
+/// A size in the unit that reads best: `93.0 MB`.
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
+    let mut value = count as f64;
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{count} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+/// A time span: `0.4s`, `12s`, `3m05s`, `2h10m`.
+pub fn seconds(span: f64) -> String {
+    let whole = span.round() as u64;
+    match whole {
+        0..10 => format!("{span:.1}s"),
+        10..60 => format!("{whole}s"),
+        60..3600 => format!("{}m{:02}s", whole / 60, whole % 60),
+        _ => format!("{}h{:02}m", whole / 3600, whole % 3600 / 60),
+    }
+}
+
+/// A value in a table's cell: text bare, fractions to four digits.
+pub fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Number(number) => match number.as_f64() {
+            Some(float) if float.fract() != 0.0 && float.abs() >= 1e-3 => format!("{float:.4}"),
+            _ => number.to_string(),
+        },
+        other => other.to_string(),
+    }
+}
+
+/// The first `width` characters on one line, with an ellipsis where some were cut.
+pub fn clip(text: &str, width: usize) -> String {
+    let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().count() <= width {
+        line
+    } else {
+        line.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_spans_read_well() {
+        assert_eq!(bytes(999), "999 B");
+        assert_eq!(bytes(93_000_000), "93.0 MB");
+        assert_eq!(bytes(999_999), "1.0 MB");
+        assert_eq!(seconds(0.42), "0.4s");
+        assert_eq!(seconds(185.0), "3m05s");
+        assert_eq!(seconds(7800.0), "2h10m");
+    }
+
+    #[test]
+    fn numbers_stand_to_the_right() {
+        let rows = [vec!["a".to_owned(), "1".to_owned()], vec!["b".to_owned(), "10".to_owned()]];
+        let text = table(&["name".to_owned(), "n".to_owned()], &rows);
+        assert_eq!(text.lines().map(str::trim_end).collect::<Vec<_>>(), ["name  n", "a      1", "b     10"]);
+    }
+
+    #[test]
+    fn long_texts_are_clipped_by_characters() {
+        assert_eq!(clip("für\nalle Fälle", 6), "für a…");
+    }
+}
