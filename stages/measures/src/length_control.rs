@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 
 mod fit;
 
-use fit::{FEATURES, Row};
+use fit::{FEATURES, Problem, Row};
 
 /// The strength of the data against the penalty that the public fit chose for most models.
 pub const DEFAULT_C: f64 = 2.7826;
@@ -240,28 +240,43 @@ fn fit_and_predict(
         return Err(LengthControlError::BadC(c));
     }
     let lengths = length_features(pairs)?;
-    let features = lengths.iter().zip(difficulties).map(|(&length, &difficulty)| [length, difficulty, 1.0]);
-    let mut linear = [0.0; FEATURES];
-    let mut rows = Vec::with_capacity(pairs.len() + gamed.features.len());
-    for (features, pair) in features.zip(pairs) {
+    let mut problem = gamed.problem(c);
+    let mut fitted = 0;
+    for ((pair, &length), &difficulty) in pairs.iter().zip(&lengths).zip(difficulties) {
         if let Some(share) = pair.preference.and_then(win_share) {
-            rows.push(Row { features, weight: 1.0 });
-            (0..FEATURES).for_each(|k| linear[k] += share * features[k]);
+            problem.add_row([length, difficulty, 1.0], share);
+            fitted += 1;
         }
     }
-    if rows.is_empty() {
+    if fitted == 0 {
         return Err(LengthControlError::NothingToFit(pairs.len()));
     }
-    rows.extend(
-        gamed
-            .features
-            .iter()
-            .map(|&[length, difficulty]| Row { features: [length, difficulty, 0.0], weight: gamed.weight }),
-    );
-    (0..2).for_each(|k| linear[k] += gamed.weight * gamed.sums_with_target[k]);
-    let [length, difficulty, model] = fit::minimise(&rows, linear, c)?;
-    let weights = Weights { length, difficulty, model };
-    Ok(predict(weights, difficulties))
+    let [length, difficulty, model] = fit::minimise(&problem)?;
+    Ok(predict(Weights { length, difficulty, model }, difficulties))
+}
+
+impl Gamed {
+    /// The fit's problem before any judged row.
+    fn problem(&self, c: f64) -> Problem {
+        let row = |&[length, difficulty]: &[f64; 2]| Row { features: [length, difficulty, 0.0], weight: self.weight };
+        let [length, difficulty] = self.sums_with_target.map(|sum| self.weight * sum);
+        Problem {
+            rows: self.features.iter().map(row).collect(),
+            linear: [length, difficulty, 0.0],
+            c,
+            // Their judge was a weighted one, whose preferences are never quite certain.
+            class_sizes: [self.features.len(); 2],
+        }
+    }
+}
+
+impl Problem {
+    fn add_row(&mut self, features: [f64; FEATURES], target: f64) {
+        self.rows.push(Row { features, weight: 1.0 });
+        (0..FEATURES).for_each(|k| self.linear[k] += target * features[k]);
+        self.class_sizes[0] += usize::from(target > 0.0);
+        self.class_sizes[1] += usize::from(target < 1.0);
+    }
 }
 
 /// tanh of each length difference over the standard deviation of all.

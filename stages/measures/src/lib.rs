@@ -5,11 +5,12 @@
 //!
 //! - text against references: [`rouge`], [`bleu`], [`exact_match`];
 //! - text by itself: [`length`], [`repetition`], [`diversity`], [`screening`];
-//! - judged pairs, as AlpacaEval has them: [`switch`], [`preference`], [`win_rate`], [`length_control`];
+//! - judged pairs, as AlpacaEval has them: [`switch`], [`preference`], [`win_rate`], [`length_control`], [`agreement`];
 //! - comparing arms: [`contrast`], [`bootstrap`], [`sign_test`], [`holm`], [`comparison`], [`sentence`].
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod agreement;
 pub mod bleu;
 pub mod bootstrap;
 pub mod comparison;

@@ -1,5 +1,5 @@
-//! The two seeded generators of this crate: SplitMix64 for resampling, and CPython's Mersenne Twister where AlpacaEval's
-//! own draws must be repeated bit by bit.
+//! The two seeded generators of this crate: SplitMix64 for resampling, and the Mersenne Twister where draws of AlpacaEval's
+//! own tools must be repeated bit by bit.
 //!
 //! Neither is for secrets, and nothing here takes entropy from the machine.
 
@@ -41,41 +41,26 @@ impl SplitMix64 {
 const STATE_WORDS: usize = 624;
 const SHIFT_WORDS: usize = 397;
 
-/// MT19937 seeded as CPython's `random.Random(text)` seeds it.
-///
-/// Sources: M. Matsumoto and T. Nishimura, 1998, with their `init_by_array` of 2002; CPython, `Lib/random.py` (seeding
-/// version 2) and `Modules/_randommodule.c`.
+/// MT19937 (M. Matsumoto and T. Nishimura, 1998) with the two seedings of its authors.
 #[derive(Clone)]
-pub struct CPythonRandom {
+pub(crate) struct Mt19937 {
     state: [u32; STATE_WORDS],
     used: usize,
 }
 
-impl CPythonRandom {
-    /// `random.Random(text)`: the key is the number that the text's bytes and their SHA-512 spell, big end first.
-    pub fn from_text(text: &str) -> Self {
-        let mut bytes = text.as_bytes().to_vec();
-        bytes.extend_from_slice(&Sha512::digest(text.as_bytes()));
-        let mut key: Vec<u32> = bytes.rchunks(4).map(big_endian_word).collect();
-        while key.len() > 1 && key.last() == Some(&0) {
-            key.pop();
-        }
-        Self::from_key(&key)
-    }
-
-    /// `random()`: 53 bits as a number from 0 up to but not including 1.
-    pub fn random(&mut self) -> f64 {
-        let high = f64::from(self.next_u32() >> 5);
-        let low = f64::from(self.next_u32() >> 6);
-        (high * 67_108_864.0 + low) / 9_007_199_254_740_992.0
-    }
-
-    fn from_key(key: &[u32]) -> Self {
-        let mut state = [0_u32; STATE_WORDS];
-        state[0] = 19_650_218;
+impl Mt19937 {
+    /// `init_genrand`: seeded by one number, as `std::mt19937` is.
+    pub(crate) fn from_seed(seed: u32) -> Self {
+        let mut state = [seed; STATE_WORDS];
         for i in 1..STATE_WORDS {
             state[i] = mix(state[i - 1]).wrapping_mul(1_812_433_253).wrapping_add(i as u32);
         }
+        Self { state, used: STATE_WORDS }
+    }
+
+    /// `init_by_array`: seeded by at least one word.
+    fn from_key(key: &[u32]) -> Self {
+        let mut state = Self::from_seed(19_650_218).state;
         let mut i = 1;
         for j in 0..STATE_WORDS.max(key.len()) {
             let j = j % key.len();
@@ -89,6 +74,18 @@ impl CPythonRandom {
         }
         state[0] = 0x8000_0000;
         Self { state, used: STATE_WORDS }
+    }
+
+    /// An unbiased number below `range` (D. Lemire, "Fast random integer generation in an interval", 2019), as
+    /// scikit-learn's liblinear draws it. `range` is at least 1.
+    pub(crate) fn below(&mut self, range: u32) -> u32 {
+        let biased_below = range.wrapping_neg() % range;
+        loop {
+            let product = u64::from(self.next_u32()) * u64::from(range);
+            if product as u32 >= biased_below {
+                return (product >> 32) as u32;
+            }
+        }
     }
 
     fn next_u32(&mut self) -> u32 {
@@ -111,6 +108,34 @@ impl CPythonRandom {
             self.state[i] = self.state[(i + SHIFT_WORDS) % STATE_WORDS] ^ (y >> 1) ^ twist;
         }
         self.used = 0;
+    }
+}
+
+/// The generator of CPython's `random.Random(text)`.
+///
+/// Source: CPython, `Lib/random.py` (seeding version 2) and `Modules/_randommodule.c`.
+#[derive(Clone)]
+pub struct CPythonRandom {
+    twister: Mt19937,
+}
+
+impl CPythonRandom {
+    /// `random.Random(text)`: the key is the number that the text's bytes and their SHA-512 spell, big end first.
+    pub fn from_text(text: &str) -> Self {
+        let mut bytes = text.as_bytes().to_vec();
+        bytes.extend_from_slice(&Sha512::digest(text.as_bytes()));
+        let mut key: Vec<u32> = bytes.rchunks(4).map(big_endian_word).collect();
+        while key.len() > 1 && key.last() == Some(&0) {
+            key.pop();
+        }
+        Self { twister: Mt19937::from_key(&key) }
+    }
+
+    /// `random()`: 53 bits as a number from 0 up to but not including 1.
+    pub fn random(&mut self) -> f64 {
+        let high = f64::from(self.twister.next_u32() >> 5);
+        let low = f64::from(self.twister.next_u32() >> 6);
+        (high * 67_108_864.0 + low) / 9_007_199_254_740_992.0
     }
 }
 
@@ -152,6 +177,14 @@ mod tests {
         }
         // The standard deviation of a count is 93.
         assert!(counts.iter().all(|count| count.abs_diff(10_000) < 400), "{counts:?}");
+    }
+
+    #[test]
+    fn the_twister_gives_the_published_stream() {
+        // The C++ standard names the 10,000th output of the default seed 5489.
+        let mut twister = Mt19937::from_seed(5489);
+        let last = (0..10_000).map(|_| twister.next_u32()).last();
+        assert_eq!(last, Some(4_123_659_995));
     }
 
     #[test]

@@ -22,6 +22,7 @@ from alpaca_eval.completion_parsers import logprob_parser
 from alpaca_eval.metrics import get_winrate
 from rouge_score import rouge_scorer
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import cohen_kappa_score
 
 LONG = (
     "Roughly 3,500 people (about 12.5%) attended the 2019-2020 season opener; tickets cost $45.00-$120.00. "
@@ -206,6 +207,20 @@ def bootstraps():
     return rows
 
 
+def agreements():
+    rng = np.random.default_rng(3)
+    rows = []
+    for noise in (0.1, 0.6):
+        first = rng.uniform(1, 2, 80)
+        second = np.clip(first + rng.normal(0, noise, 80), 1, 2)
+        first[::9] = 1.5
+        verdict = lambda p: np.sign(np.round(p - 1.5, 12)).astype(int)
+        rows.append({"first": first.tolist(), "second": second.tolist(),
+                     "rate": float((verdict(first) == verdict(second)).mean()),
+                     "kappa": cohen_kappa_score(verdict(first), verdict(second))})
+    return rows
+
+
 def sign_tests():
     return [{"ahead": a, "behind": b, "p_value": scipy.stats.binomtest(a, a + b).pvalue}
             for a, b in [(5, 0), (8, 2), (40, 60), (130, 122), (1, 1), (0, 1), (500, 305)]]
@@ -224,7 +239,7 @@ def holms():
 
 
 def length_control():
-    """A made-up benchmark of 60 instructions, fitted by liblinear on soft labels as AlpacaEval does it."""
+    """A made-up benchmark of 60 instructions, fitted by liblinear on soft labels with the settings of AlpacaEval."""
     rng = np.random.default_rng(2)
     n = 60
     difficulty = rng.normal(0, 1, n)
@@ -234,20 +249,26 @@ def length_control():
     delta = lengths[:, 0] - lengths[:, 1]
     tanh = np.tanh(delta / delta.std(ddof=1))
     y = 1 / (1 + np.exp(-(-1.2 * tanh + 0.5 * difficulty - 0.4 + rng.normal(0, 1, n))))
-    X = np.vstack([np.column_stack([tanh, difficulty, np.ones(n)]),
-                   *[np.column_stack([t, difficulty, np.zeros(n)]) for t in gamed]])
-    target = np.concatenate([y, gamed_y.ravel()])
-    weight = np.concatenate([np.ones(n), np.full(2 * n, 0.1)])
+    X = np.vstack([*[np.column_stack([t, difficulty, np.zeros(n)]) for t in gamed],
+                   np.column_stack([tanh, difficulty, np.ones(n)])])
+    weight = np.concatenate([np.full(2 * n, 0.1), np.ones(n)])
+    judges = {
+        "weighted": y,
+        "binary": np.round(y),
+        "unread": np.where(np.arange(n) % 7 == 0, np.nan, np.where(np.arange(n) % 5 == 0, 0.5, np.round(y))),
+    }
     fits = []
-    for C in (0.05, 2.7826, 166.81):
-        model = LogisticRegression(l1_ratio=1, solver="liblinear", fit_intercept=False, C=C, tol=1e-12, max_iter=100000,
-                                   random_state=0)
-        model.fit(np.vstack([X, X]), np.repeat([1, 0], len(X)),
-                  sample_weight=np.concatenate([target * weight, (1 - target) * weight]))
-        w = model.coef_[0]
-        q = 1 / (1 + np.exp(-(w[2] + w[1] * difficulty)))
-        fits.append({"c": C, "weights": w.tolist(), "length_controlled_winrate": 100 * q.mean(),
-                     "lc_standard_error": 100 * q.std(ddof=1) / math.sqrt(n)})
+    for name, y in judges.items():
+        target = np.concatenate([gamed_y.ravel(), y])
+        read = ~np.isnan(target)
+        for C in (0.05, 0.359, 2.7826, 21.544, 166.81, 10000.0):
+            model = LogisticRegression(l1_ratio=1, solver="liblinear", fit_intercept=False, C=C, random_state=123)
+            model.fit(np.vstack([X[read], X[read]]), np.repeat([1, 0], read.sum()),
+                      sample_weight=np.concatenate([target * weight, (1 - target) * weight])[np.tile(read, 2)])
+            w = model.coef_[0]
+            q = 1 / (1 + np.exp(-(w[2] + w[1] * difficulty)))
+            fits.append({"judge": name, "c": C, "weights": w.tolist(), "length_controlled_winrate": 100 * q.mean(),
+                         "lc_standard_error": 100 * q.std(ddof=1) / math.sqrt(n)})
     return {
         "file": {
             "instructions": [f"instruction {i}" for i in range(n)],
@@ -258,7 +279,7 @@ def length_control():
             "gamed_weight": 0.1,
         },
         "lengths": lengths.tolist(),
-        "preferences": (1 + y).tolist(),
+        "preferences": {name: [number(1 + v) for v in y] for name, y in judges.items()},
         "fits": fits,
     }
 
@@ -272,6 +293,7 @@ def main():
         "win_rates": win_rates(),
         "log_probabilities": log_probabilities(),
         "bootstraps": bootstraps(),
+        "agreements": agreements(),
         "sign_tests": sign_tests(),
         "holms": holms(),
         "length_control": length_control(),

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use neftpipe_measures::agreement::agreement;
 use neftpipe_measures::bleu::bleu_4;
 use neftpipe_measures::bootstrap::bootstrap_mean;
 use neftpipe_measures::contrast::{Contrast, Replicate, Term};
@@ -117,6 +118,16 @@ fn preferences_from_log_probabilities() {
 }
 
 #[test]
+fn agreement_of_judges() {
+    for case in cases("agreements") {
+        let preferences = |name: &str| numbers(&case[name]).into_iter().map(Some).collect::<Vec<_>>();
+        let ours = agreement(&preferences("first"), &preferences("second")).unwrap();
+        assert_close(Some(ours.rate), &case["rate"], 1e-12, "rate");
+        assert_close(ours.kappa, &case["kappa"], 1e-12, "kappa");
+    }
+}
+
+#[test]
 fn bootstrap_intervals() {
     for case in cases("bootstraps") {
         let replicate = |(label, row): (usize, &Value)| Replicate {
@@ -149,28 +160,29 @@ fn tests_of_significance() {
     }
 }
 
+/// To 1e-9: the same objective, the same stopping rules and the same order of coordinates as the public fit.
 #[test]
 fn length_control_agrees_with_liblinear() {
     let golden = golden("length_control");
     let control = LengthControl::from_json(&golden["file"].to_string()).unwrap();
     let instructions = texts(&golden["file"]["instructions"]);
-    let lengths = golden["lengths"].as_array().unwrap();
-    let preferences = numbers(&golden["preferences"]);
-    let pairs: Vec<_> = (0..instructions.len())
-        .map(|i| JudgedPair {
-            instruction: instructions[i],
-            length_1_characters: lengths[i][0].as_u64().unwrap() as usize,
-            length_2_characters: lengths[i][1].as_u64().unwrap() as usize,
-            preference: Some(preferences[i]),
-        })
-        .collect();
+    let pair = |i: usize, preference: &Value| JudgedPair {
+        instruction: instructions[i],
+        length_1_characters: golden["lengths"][i][0].as_u64().unwrap() as usize,
+        length_2_characters: golden["lengths"][i][1].as_u64().unwrap() as usize,
+        preference: preference.as_f64(),
+    };
     for fit in golden["fits"].as_array().unwrap() {
-        let ours = length_controlled(&pairs, &control, fit["c"].as_f64().unwrap()).unwrap();
+        let (judge, c) = (fit["judge"].as_str().unwrap(), fit["c"].as_f64().unwrap());
+        let preferences = golden["preferences"][judge].as_array().unwrap();
+        let pairs: Vec<_> = preferences.iter().enumerate().map(|(i, preference)| pair(i, preference)).collect();
+        let ours = length_controlled(&pairs, &control, c).unwrap();
+        let what = format!("{judge} judge at C = {c}");
         let weights = [ours.weights.length, ours.weights.difficulty, ours.weights.model];
         for (ours, theirs) in weights.into_iter().zip(numbers(&fit["weights"])) {
-            assert_close(Some(ours), &theirs.into(), 1e-5, &format!("coefficient at C = {}", fit["c"]));
+            assert_close(Some(ours), &theirs.into(), 1e-9, &what);
         }
-        assert_close(Some(ours.length_controlled_winrate), &fit["length_controlled_winrate"], 1e-5, "win rate");
-        assert_close(ours.lc_standard_error, &fit["lc_standard_error"], 1e-5, "standard error");
+        assert_close(Some(ours.length_controlled_winrate), &fit["length_controlled_winrate"], 1e-9, &what);
+        assert_close(ours.lc_standard_error, &fit["lc_standard_error"], 1e-9, &what);
     }
 }
