@@ -11,6 +11,7 @@ use std::process::{Command, Output};
 const EQUAL: i32 = 0;
 const DIFFERENT: i32 = 1;
 const UNUSABLE: i32 = 2;
+const NO_PEFT: i32 = 77;
 
 fn tests_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
@@ -20,32 +21,28 @@ fn adapter_golden(name: &str) -> PathBuf {
     tests_dir().join("goldens/adapters").join(name)
 }
 
-/// The Python that has peft, or `None`, said aloud.
-fn python_with_peft() -> Option<PathBuf> {
-    let python = std::env::var_os("NEFTPIPE_TEST_PYTHON").map_or_else(|| PathBuf::from("python3"), PathBuf::from);
-    let found = Command::new(&python).args(["-c", "import peft"]).output().is_ok_and(|output| output.status.success());
-    if !found {
-        println!("skipped: no peft ({} cannot import it)", python.display());
-    }
-    found.then_some(python)
-}
-
-/// Runs the comparison: `logits` (named `{prefix}logits.{i}`) against peft's own for `adapter` on `model`.
-fn compare(python: &Path, model: &Path, adapter: &Path, input_ids: &Path, logits: &Path, prefix: &str) -> Output {
-    Command::new(python)
+/// Runs the comparison of `logits` (named `{prefix}logits.{i}`) with peft's own for `adapter` on `model`.
+/// `None`, said aloud, where Python has no peft.
+fn compare(model: &Path, adapter: &Path, input_ids: &Path, logits: &Path, prefix: &str) -> Option<Output> {
+    let python = std::env::var_os("NEFTPIPE_TEST_PYTHON").unwrap_or_else(|| "python3".into());
+    let ran = Command::new(&python)
         .arg(tests_dir().join("peft_roundtrip.py"))
         .args([model, adapter, input_ids, logits])
         .args(["--prefix", prefix])
-        .output()
-        .unwrap()
+        .env("OMP_NUM_THREADS", "1")
+        .output();
+    let compared = ran.ok().filter(|output| output.status.code() != Some(NO_PEFT));
+    if compared.is_none() {
+        println!("skipped: no peft in {}", Path::new(&python).display());
+    }
+    compared
 }
 
 fn compare_goldens(adapter: &str, logits_of: &str, prefix: &str) -> Option<Output> {
-    let python = python_with_peft()?;
     let model = tests_dir().join("goldens/gqa_tied");
     let (adapter, golden) = (adapter_golden(adapter), adapter_golden(logits_of));
     let (ids, logits) = (golden.join("golden.json"), golden.join("golden.safetensors"));
-    Some(compare(&python, &model, &adapter, &ids, &logits, prefix))
+    compare(&model, &adapter, &ids, &logits, prefix)
 }
 
 #[track_caller]
@@ -68,14 +65,6 @@ fn golden_logits_are_those_of_peft() {
     let line: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(line["adapted_modules"], 14);
     assert!(line["adapter_effect"].as_f64().unwrap() > 0.1, "{line}");
-}
-
-#[test]
-fn merged_logits_are_those_of_the_adapter() {
-    let Some(output) = compare_goldens("qv_rslora", "qv_rslora", "merged.") else {
-        return;
-    };
-    assert_status(&output, EQUAL);
 }
 
 #[test]
