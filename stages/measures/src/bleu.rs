@@ -9,12 +9,20 @@ use std::collections::HashMap;
 /// The longest n-gram that counts.
 const MAX_ORDER: usize = 4;
 
-type NgramCounts<'a> = HashMap<&'a [String], usize>;
+type NgramCounts<'a> = HashMap<&'a [u32], usize>;
 
 /// BLEU of one answer, from 0 to 100; `None` without references.
 pub fn bleu_4<S: AsRef<str>>(answer: &str, references: &[S]) -> Option<f64> {
-    let answer = tokenize(answer);
-    let references: Vec<_> = references.iter().map(|reference| tokenize(reference.as_ref())).collect();
+    let mut vocabulary = HashMap::new();
+    let mut numbered = |text: &str| -> Vec<u32> {
+        let number = |token| {
+            let next = vocabulary.len() as u32;
+            *vocabulary.entry(token).or_insert(next)
+        };
+        tokenize(text).into_iter().map(number).collect()
+    };
+    let answer = numbered(answer);
+    let references: Vec<_> = references.iter().map(|reference| numbered(reference.as_ref())).collect();
     let reference_length = closest_length(answer.len(), references.iter().map(Vec::len))?;
     let matches = match_orders(&answer, &references);
     Some(brevity_penalty(answer.len(), reference_length) * mean_precision(&matches))
@@ -27,7 +35,7 @@ struct OrderMatch {
     total: usize,
 }
 
-fn match_orders(answer: &[String], references: &[Vec<String>]) -> [OrderMatch; MAX_ORDER] {
+fn match_orders(answer: &[u32], references: &[Vec<u32>]) -> [OrderMatch; MAX_ORDER] {
     std::array::from_fn(|i| {
         let mut allowed = NgramCounts::new();
         for reference in references {
@@ -42,7 +50,7 @@ fn match_orders(answer: &[String], references: &[Vec<String>]) -> [OrderMatch; M
     })
 }
 
-fn count_ngrams(tokens: &[String], n: usize) -> NgramCounts<'_> {
+fn count_ngrams(tokens: &[u32], n: usize) -> NgramCounts<'_> {
     let mut counts = NgramCounts::new();
     for ngram in tokens.windows(n) {
         *counts.entry(ngram).or_default() += 1;

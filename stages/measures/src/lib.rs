@@ -5,7 +5,7 @@
 //!
 //! - text against references: [`rouge`], [`bleu`], [`exact_match`];
 //! - text by itself: [`length`], [`repetition`], [`diversity`], [`screening`];
-//! - judged pairs, as AlpacaEval has them: [`switch`], [`preference`], [`win_rate`], [`length_control`], [`agreement`];
+//! - judged pairs, as AlpacaEval has them: [`switch`], [`preference`], [`win_rate`], [`length_control`], [`leaderboard`], [`agreement`];
 //! - comparing arms: [`contrast`], [`bootstrap`], [`sign_test`], [`holm`], [`comparison`], [`sentence`].
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -18,6 +18,7 @@ pub mod contrast;
 pub mod diversity;
 pub mod exact_match;
 pub mod holm;
+pub mod leaderboard;
 pub mod length;
 pub mod length_control;
 pub mod preference;
