@@ -1,2 +1,136 @@
-//! .
-fn main() {}
+//! `cargo xtask`: gets libtorch, builds the CLI and its workers, and runs, tests or installs them.
+//! It knows cargo, pip and folders; what neftpipe does is none of its business.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod driver;
+mod error;
+mod install;
+mod libtorch;
+mod pip;
+mod unpack;
+mod wheels;
+mod workspace;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+use error::Error;
+use libtorch::Wish;
+use workspace::{CLI, Workspace};
+
+/// Sets up, builds, runs, tests and installs neftpipe.
+///
+/// libtorch is taken from LIBTORCH where that is set; otherwise it is downloaded once, through pip, into
+/// $XDG_CACHE_HOME/neftpipe (~/.cache/neftpipe), with CUDA where the machine has an NVIDIA driver.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Get libtorch and say where it is
+    Setup(Gpu),
+    /// Set up, build, and run `neftpipe run` with the arguments given
+    Run {
+        #[command(flatten)]
+        gpu: Gpu,
+        /// Arguments of `neftpipe run`: a pipeline file, selectors, flags
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Set up, build, and run every test with the arguments of `cargo test` given
+    Test {
+        #[command(flatten)]
+        gpu: Gpu,
+        /// Arguments of `cargo test`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Set up, build, and install the CLI, its workers and their libraries under a folder
+    Install {
+        #[command(flatten)]
+        gpu: Gpu,
+        /// The folder; `PREFIX/bin/neftpipe` works from anywhere, and PREFIX can be moved
+        #[arg(long, value_name = "DIR")]
+        prefix: PathBuf,
+    },
+    /// Set up, and run any command with LIBTORCH set: `cargo xtask exec cargo clippy --workspace`
+    Exec {
+        #[command(flatten)]
+        gpu: Gpu,
+        /// The command
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        command: Vec<OsString>,
+    },
+}
+
+/// Which libtorch to get when LIBTORCH is not set.
+#[derive(Args, Clone, Copy)]
+struct Gpu {
+    /// Take libtorch's CUDA libraries too, though no NVIDIA driver is found
+    #[arg(long, conflicts_with = "cpu")]
+    cuda: bool,
+    /// Go without CUDA, though there is an NVIDIA driver
+    #[arg(long)]
+    cpu: bool,
+}
+
+impl Gpu {
+    fn wish(self) -> Wish {
+        match (self.cuda, self.cpu) {
+            (true, _) => Wish::Cuda,
+            (_, true) => Wish::Cpu,
+            _ => Wish::WhatFits,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    match perform(Cli::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(task: Task) -> Result<(), Error> {
+    match task {
+        Task::Setup(gpu) => {
+            let libtorch = libtorch::set_up(gpu.wish())?;
+            eprintln!("libtorch {}: {}", wheels::VERSION, libtorch.root.display());
+            Ok(())
+        }
+        Task::Run { gpu, arguments } => {
+            let binaries = set_up(gpu)?.build()?;
+            let mut cli = Command::new(binaries.join(CLI));
+            cli.arg("run").args(arguments);
+            Err(workspace::become_command(cli))
+        }
+        Task::Test { gpu, arguments } => set_up(gpu)?.test(&arguments),
+        Task::Install { gpu, prefix } => {
+            let workspace = set_up(gpu)?;
+            install::install(&workspace.build()?, workspace.libtorch(), &prefix)
+        }
+        Task::Exec { gpu, command } => {
+            let [program, arguments @ ..] = command.as_slice() else {
+                return Ok(());
+            };
+            let mut command = set_up(gpu)?.command(program);
+            command.args(arguments);
+            Err(workspace::become_command(command))
+        }
+    }
+}
+
+fn set_up(gpu: Gpu) -> Result<Workspace, Error> {
+    libtorch::set_up(gpu.wish()).map(Workspace::new)
+}
