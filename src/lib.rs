@@ -7,6 +7,7 @@
 pub mod cli;
 pub mod env;
 pub mod exit;
+pub mod local_files;
 pub mod plan;
 pub mod spec;
 pub mod ui;

@@ -85,7 +85,7 @@ mod tests {
     fn numbers_stand_to_the_right() {
         let rows = [vec!["a".to_owned(), "1".to_owned()], vec!["b".to_owned(), "10".to_owned()]];
         let text = table(&["name".to_owned(), "n".to_owned()], &rows);
-        assert_eq!(text.lines().map(str::trim_end).collect::<Vec<_>>(), ["name  n", "a      1", "b     10"]);
+        assert_eq!(text.lines().map(str::trim_end).collect::<Vec<_>>(), ["name   n", "a      1", "b     10"]);
     }
 
     #[test]
