@@ -13,6 +13,7 @@ pub mod kind;
 pub mod params;
 pub mod random;
 pub mod request;
+pub mod scoring;
 pub mod training;
 pub mod worker;
 
