@@ -1,0 +1,166 @@
+//! Entries: what is known of one key.
+
+use std::path::PathBuf;
+
+use indexmap::IndexMap;
+use neftpipe_protocol::Digest;
+use neftpipe_protocol::artifact::Metrics;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::error::Result;
+use super::files::{read_optional, write_atomic};
+use super::{Artifact, ArtifactFile, Store, layout};
+
+/// Version of the record. Entries of another version are not read.
+const FORMAT: u32 = 1;
+
+/// The record of one piece of work: what went into its key, what came out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Version of the record.
+    pub format: u32,
+    /// The key.
+    pub key: Digest,
+    /// What the key is made of, so that a miss can be explained.
+    pub preimage: Value,
+    /// Name of what made it first: `train[variant=neft5,seed=0]`.
+    pub stage: String,
+    /// Artifacts by name of the output.
+    pub outputs: Outputs,
+    /// Figures that are the same for every run of the key.
+    #[serde(default)]
+    pub metrics: Metrics,
+    /// Figures that were measured: rates, memory, `seconds`.
+    #[serde(default)]
+    pub measured: Metrics,
+    /// Device, versions, threads, the run.
+    #[serde(default)]
+    pub provenance: Metrics,
+    /// When it was made, UTC, RFC 3339.
+    pub created: String,
+}
+
+/// Artifacts by name of the output.
+pub type Outputs = IndexMap<String, Artifact>;
+
+/// What the store has for a key.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Lookup {
+    /// Everything.
+    Hit(Box<Entry>),
+    /// Nothing.
+    Miss,
+    /// The record, but not all of the files.
+    Incomplete {
+        /// The record.
+        entry: Box<Entry>,
+        /// The files that are missing, with the name of the output before their path.
+        missing: Vec<String>,
+    },
+}
+
+impl Entry {
+    /// An entry made now.
+    pub fn new(key: Digest, preimage: Value, stage: impl Into<String>, outputs: Outputs) -> Self {
+        Self {
+            format: FORMAT,
+            key,
+            preimage,
+            stage: stage.into(),
+            outputs,
+            metrics: Metrics::new(),
+            measured: Metrics::new(),
+            provenance: Metrics::new(),
+            created: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        }
+    }
+}
+
+impl Store {
+    /// What the store has for a key. A hit has every file, and each with the bytes that its digest says.
+    ///
+    /// # Errors
+    /// Where the store cannot be read. Damaged files are set aside and count as missing.
+    pub fn lookup(&self, key: &Digest) -> Result<Lookup> {
+        let Some(entry) = self.entry(key)? else { return Ok(Lookup::Miss) };
+        let mut missing = Vec::new();
+        for (name, artifact) in &entry.outputs {
+            for file in self.missing_files(artifact)? {
+                missing.push(format!("{name}/{}", file.path));
+            }
+        }
+        let entry = Box::new(entry);
+        Ok(if missing.is_empty() { Lookup::Hit(entry) } else { Lookup::Incomplete { entry, missing } })
+    }
+
+    /// The record of a key, whether or not its files are here.
+    ///
+    /// # Errors
+    /// Where it cannot be read. A record that is damaged is set aside and counts as none.
+    pub fn entry(&self, key: &Digest) -> Result<Option<Entry>> {
+        let path = self.entry_path(key);
+        let Some(bytes) = read_optional(&path)? else { return Ok(None) };
+        match decode(&bytes) {
+            Some(entry) if entry.key == *key => Ok(Some(entry)),
+            _ => {
+                self.set_aside(&path, "not a whole record of its key".to_owned());
+                Ok(None)
+            }
+        }
+    }
+
+    /// Makes a result visible. Its blobs must be in the store; a record of the same key is replaced.
+    ///
+    /// # Errors
+    /// Where it cannot be written. Then nothing is visible.
+    pub fn publish(&self, entry: &Entry) -> Result<()> {
+        write_atomic(&self.path(layout::TMP), &self.entry_path(&entry.key), &encode(entry))?;
+        self.remember_history(entry)
+    }
+
+    /// Removes the record of a key. Its blobs stay until they are collected.
+    ///
+    /// # Errors
+    /// Where it cannot be removed.
+    pub fn forget(&self, key: &Digest) -> Result<()> {
+        super::files::remove_file(&self.entry_path(key))
+    }
+
+    /// The files of an artifact that the store does not have.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub fn missing_files<'a>(&self, artifact: &'a Artifact) -> Result<Vec<&'a ArtifactFile>> {
+        let mut missing = Vec::new();
+        for file in &artifact.files {
+            if !self.has_blob(file)? {
+                missing.push(file);
+            }
+        }
+        Ok(missing)
+    }
+
+    pub(super) fn entry_path(&self, key: &Digest) -> PathBuf {
+        self.fanned(layout::ENTRIES, key, ".json")
+    }
+}
+
+/// The record on one line, and on a second one the digest of the first as a JSON string.
+fn encode(entry: &Entry) -> Vec<u8> {
+    let mut bytes = serde_json::to_vec(entry).expect("entries serialise");
+    let seal = Digest::of(&bytes);
+    bytes.extend(format!("\n\"{seal}\"\n").bytes());
+    bytes
+}
+
+/// The record, if its seal is whole, its version is ours and its artifacts are sound.
+fn decode(bytes: &[u8]) -> Option<Entry> {
+    let split = bytes.iter().position(|&byte| byte == b'\n')?;
+    let (record, seal) = bytes.split_at(split);
+    if seal != format!("\n\"{}\"\n", Digest::of(record)).as_bytes() {
+        return None;
+    }
+    let entry: Entry = serde_json::from_slice(record).ok()?;
+    (entry.format == FORMAT && entry.outputs.values().all(Artifact::is_sound)).then_some(entry)
+}

@@ -1,0 +1,125 @@
+//! The content-addressed store: blobs named by their digest, entries named by the key of the work that made them.
+//!
+//! It knows digests, files and folders. It does not know what a stage is, nor how anything in it came to be.
+//!
+//! Publishing goes blobs first, entry last, each by write, fsync and rename, so that a reader sees the whole of a
+//! result or none of it, whatever is killed when. A hit needs every blob; a blob whose identity (device, inode, size,
+//! times) is not the one that was last checked is hashed again, and set aside where its bytes are not its name.
+
+mod artifact;
+mod blobs;
+mod entry;
+mod error;
+mod files;
+mod history;
+mod identity;
+mod ingest;
+mod layout;
+mod lock;
+mod rows;
+mod view;
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+pub use artifact::{Artifact, ArtifactFile};
+pub use entry::{Entry, Lookup, Outputs};
+pub use error::{Result, StoreError};
+pub use lock::{Lock, Waiting};
+pub use view::Materialize;
+
+use identity::Identities;
+
+/// An open store. Cheap to share by reference between threads.
+#[derive(Debug)]
+pub struct Store {
+    root: PathBuf,
+    identities: Mutex<Identities>,
+    damage: Mutex<Vec<Damage>>,
+}
+
+/// A file of the store that was found damaged and set aside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// Where the file was.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl Store {
+    /// Opens the store in this folder, and makes it where there is none.
+    ///
+    /// # Errors
+    /// Where the folder cannot be made or read, or was written by a version with another layout.
+    pub fn open(root: &Path) -> Result<Self> {
+        let root = std::path::absolute(root).map_err(StoreError::io("find", root))?;
+        layout::prepare(&root)?;
+        let identities = Identities::load(&root.join(layout::IDENTITIES));
+        Ok(Self { root, identities: Mutex::new(identities), damage: Mutex::default() })
+    }
+
+    /// The store's folder, absolute.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where the attempts of runs work. Same file system as the blobs, so that outputs move in.
+    pub fn attempts_dir(&self) -> PathBuf {
+        self.root.join(layout::ATTEMPTS)
+    }
+
+    /// Where runs are recorded.
+    pub fn runs_dir(&self) -> PathBuf {
+        self.root.join(layout::RUNS)
+    }
+
+    /// Files found damaged since the last call.
+    pub fn take_damage(&self) -> Vec<Damage> {
+        std::mem::take(&mut lock_ignoring_poison(&self.damage))
+    }
+
+    /// Writes down which files were checked, so that the next process need not hash them. A store that cannot be
+    /// written to loses only time by that.
+    pub fn flush(&self) {
+        let path = self.path(layout::IDENTITIES);
+        if let Err(error) = lock_ignoring_poison(&self.identities).flush(&path) {
+            tracing::warn!("{}: {error}", path.display());
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// `<folder>/xx/<digest><suffix>`.
+    fn fanned(&self, folder: &str, digest: &neftpipe_protocol::Digest, suffix: &str) -> PathBuf {
+        let name = digest.to_string();
+        let mut path = self.root.join(folder);
+        path.push(&name[..2]);
+        path.push(name + suffix);
+        path
+    }
+
+    fn set_aside(&self, path: &Path, problem: String) {
+        let target = self.path(layout::CORRUPT).join(path.file_name().unwrap_or_default());
+        if let Err(error) =
+            std::fs::create_dir_all(self.path(layout::CORRUPT)).and_then(|()| std::fs::rename(path, &target))
+        {
+            tracing::warn!("{} cannot be set aside: {error}", path.display());
+        }
+        tracing::warn!("{}: {problem}; set aside in {}", path.display(), target.display());
+        lock_ignoring_poison(&self.damage).push(Damage { path: path.to_owned(), problem });
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+/// The guarded values are valid after every single statement, so a panic elsewhere does not spoil them.
+fn lock_ignoring_poison<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

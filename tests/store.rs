@@ -1,0 +1,258 @@
+//! The store by its public face: what it keeps, what it refuses, what it finds out.
+
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use neftpipe::store::{Artifact, Entry, Lookup, Materialize, Outputs, Store, StoreError, Waiting};
+use neftpipe_protocol::{ArtifactType, Digest};
+use serde_json::json;
+use tempfile::TempDir;
+
+struct Place {
+    folder: TempDir,
+    store: Store,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("cache")).unwrap();
+        Self { folder, store }
+    }
+
+    fn tree(&self, name: &str, files: &[(&str, &str)]) -> PathBuf {
+        let root = self.folder.path().join(name);
+        fs::create_dir_all(&root).unwrap();
+        for (path, text) in files {
+            let path = root.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        root
+    }
+
+    fn ingest(&self, files: &[(&str, &str)]) -> Artifact {
+        self.store.ingest(&self.tree("source", files), ArtifactType::Files).unwrap()
+    }
+
+    fn publish(&self, key: &str, artifact: Artifact) -> Digest {
+        let key = Digest::of(key.as_bytes());
+        let outputs = Outputs::from([("output".to_owned(), artifact)]);
+        self.store.publish(&Entry::new(key, json!({"a": 1}), "train[seed=0]", outputs)).unwrap();
+        key
+    }
+
+    fn reopened(&self) -> Store {
+        self.store.flush();
+        Store::open(self.store.root()).unwrap()
+    }
+}
+
+/// Overwrites a blob, and sees to it that the clock of the file system ticks meanwhile.
+fn overwrite(path: &Path, text: &str) {
+    let changed = |path: &Path| fs::metadata(path).map(|m| (m.ctime(), m.ctime_nsec())).unwrap();
+    let before = changed(path);
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
+    loop {
+        fs::write(path, text).unwrap();
+        if changed(path) != before {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_published_result_is_found_by_the_next_process() {
+    let place = Place::new();
+    let artifact = place.ingest(&[("a.txt", "one"), ("b/c.txt", "two"), ("empty", "")]);
+    assert_eq!(artifact.files.iter().map(|f| f.path.as_str()).collect::<Vec<_>>(), ["a.txt", "b/c.txt", "empty"]);
+    assert!(!place.folder.path().join("source/a.txt").exists(), "files move in");
+    let key = place.publish("k", artifact.clone());
+
+    let Lookup::Hit(entry) = place.reopened().lookup(&key).unwrap() else { panic!("no hit") };
+    assert_eq!(entry.outputs["output"], artifact);
+    assert_eq!(place.store.lookup(&Digest::of(b"other")).unwrap(), Lookup::Miss);
+    let blob = place.store.blob_path(&artifact.files[0].digest);
+    assert_eq!(fs::metadata(blob).unwrap().permissions().mode() & 0o777, 0o444);
+    assert_eq!(place.store.history("train", 5).unwrap(), [key]);
+}
+
+#[test]
+fn a_missing_blob_makes_an_entry_incomplete_until_it_is_back() {
+    let place = Place::new();
+    let artifact = place.ingest(&[("a", "one"), ("b", "two")]);
+    let key = place.publish("k", artifact.clone());
+    fs::remove_file(place.store.blob_path(&artifact.files[1].digest)).unwrap();
+    let Lookup::Incomplete { missing, .. } = place.store.lookup(&key).unwrap() else { panic!("not incomplete") };
+    assert_eq!(missing, ["output/b"]);
+    assert!(matches!(place.store.view(&artifact), Err(StoreError::Incomplete { .. })));
+    place.ingest(&[("b", "two")]);
+    assert!(matches!(place.store.lookup(&key).unwrap(), Lookup::Hit(_)));
+}
+
+#[test]
+fn a_blob_that_was_changed_is_never_served() {
+    let place = Place::new();
+    let artifact = place.ingest(&[("a", "one")]);
+    let key = place.publish("k", artifact.clone());
+    let blob = place.store.blob_path(&artifact.files[0].digest);
+    for damage in ["two", "longer", ""] {
+        overwrite(&blob, damage);
+        assert!(matches!(place.store.lookup(&key).unwrap(), Lookup::Incomplete { .. }), "{damage}");
+        assert_eq!(place.store.take_damage()[0].path, blob);
+        assert!(!blob.exists());
+        place.ingest(&[("a", "one")]);
+        assert!(matches!(place.store.lookup(&key).unwrap(), Lookup::Hit(_)));
+    }
+}
+
+#[test]
+fn an_entry_that_was_changed_is_no_entry() {
+    let place = Place::new();
+    let key = place.publish("k", place.ingest(&[("a", "one")]));
+    let name = key.to_string();
+    let path = place.store.root().join("entries").join(&name[..2]).join(format!("{name}.json"));
+    let whole = fs::read(&path).unwrap();
+    for position in (0..whole.len()).step_by(7) {
+        let mut bytes = whole.clone();
+        bytes[position] ^= 4;
+        fs::write(&path, bytes).unwrap();
+        assert_eq!(place.store.lookup(&key).unwrap(), Lookup::Miss, "byte {position}");
+        assert!(!path.exists());
+    }
+    fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    assert_eq!(place.store.lookup(&key).unwrap(), Lookup::Miss);
+    fs::write(&path, &whole).unwrap();
+    assert!(matches!(place.store.lookup(&key).unwrap(), Lookup::Hit(_)));
+}
+
+#[test]
+fn links_and_special_files_are_refused() {
+    let place = Place::new();
+    let tree = place.tree("links", &[("a", "one")]);
+    symlink("/etc/passwd", tree.join("link")).unwrap();
+    let error = place.store.ingest(&tree, ArtifactType::Files).unwrap_err();
+    assert!(error.to_string().contains("symbolic link"), "{error}");
+    assert!(tree.join("a").exists(), "nothing was taken");
+
+    let tree = place.tree("socket", &[]);
+    let _socket = std::os::unix::net::UnixListener::bind(tree.join("s")).unwrap();
+    assert!(place.store.ingest(&tree, ArtifactType::Files).unwrap_err().to_string().contains("neither a file"));
+}
+
+#[test]
+fn a_file_with_a_second_name_is_copied() {
+    let place = Place::new();
+    let tree = place.tree("source", &[("a", "one")]);
+    let other = place.folder.path().join("other");
+    fs::hard_link(tree.join("a"), &other).unwrap();
+    let artifact = place.store.ingest(&tree, ArtifactType::Files).unwrap();
+    fs::write(&other, "changed").unwrap();
+    assert_eq!(fs::read_to_string(place.store.blob_path(&artifact.files[0].digest)).unwrap(), "one");
+}
+
+#[test]
+fn equal_files_are_one_blob() {
+    let place = Place::new();
+    let files: Vec<_> = (0..50).map(|i| (format!("f{i}"), "same")).collect();
+    let files: Vec<_> = files.iter().map(|(name, text)| (name.as_str(), *text)).collect();
+    let artifact = place.ingest(&files);
+    assert!(place.store.missing_files(&artifact).unwrap().is_empty());
+    assert!(artifact.files.iter().all(|file| file.digest == artifact.files[0].digest));
+}
+
+#[test]
+fn a_view_links_to_the_blobs_and_mends_itself() {
+    let place = Place::new();
+    let artifact = place.ingest(&[("a", "one"), ("d/e/f", "two")]);
+    let view = place.store.view(&artifact).unwrap();
+    assert_eq!(fs::read_to_string(view.join("d/e/f")).unwrap(), "two");
+    assert_eq!(place.store.view(&artifact).unwrap(), view);
+    fs::remove_file(view.join("a")).unwrap();
+    fs::write(view.join("stray"), "x").unwrap();
+    place.store.view(&artifact).unwrap();
+    assert_eq!(fs::read_to_string(view.join("a")).unwrap(), "one");
+    assert!(!view.join("stray").exists());
+
+    let moved = place.folder.path().join("moved");
+    fs::rename(place.store.root(), &moved).unwrap();
+    let relative = view.strip_prefix(place.store.root()).unwrap();
+    assert_eq!(fs::read_to_string(moved.join(relative).join("a")).unwrap(), "one");
+}
+
+#[test]
+fn a_copy_can_be_written_to_without_touching_the_blob() {
+    let place = Place::new();
+    let artifact = place.ingest(&[("a", "one")]);
+    let folder = place.folder.path().join("copy");
+    place.store.materialize(&artifact, &folder, Materialize::Copy).unwrap();
+    fs::write(folder.join("a"), "changed").unwrap();
+    assert_eq!(fs::read_to_string(place.store.view(&artifact).unwrap().join("a")).unwrap(), "one");
+}
+
+#[test]
+fn digests_of_sources_follow_their_content() {
+    let place = Place::new();
+    let path = place.tree("source", &[("a", "one")]).join("a");
+    assert_eq!(place.store.digest_file(&path).unwrap(), Digest::of(b"one"));
+    fs::write(&path, "two").unwrap();
+    assert_eq!(place.store.digest_file(&path).unwrap(), Digest::of(b"two"));
+    let old = fs::File::open(&path).unwrap();
+    old.set_modified(std::time::UNIX_EPOCH).unwrap();
+    assert_eq!(place.store.digest_file(&path).unwrap(), Digest::of(b"two"));
+    fs::write(&path, "six").unwrap();
+    old.set_modified(std::time::UNIX_EPOCH).unwrap();
+    assert_eq!(place.store.digest_file(&path).unwrap(), Digest::of(b"six"), "a rewound clock hides nothing");
+    assert!(place.store.digest_file(&path.join("none")).is_err());
+}
+
+#[test]
+fn a_large_file_has_the_digest_of_its_bytes() {
+    let place = Place::new();
+    let path = place.tree("source", &[]).join("large");
+    let bytes: Vec<u8> = (0..17 << 20).map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    fs::write(&path, &bytes).unwrap();
+    assert_eq!(place.store.digest_file(&path).unwrap(), Digest::of(&bytes));
+}
+
+#[test]
+fn a_lock_has_one_holder_and_says_who() {
+    let place = Place::new();
+    let key = Digest::of(b"k");
+    let Waiting::Held(lock) = place.store.try_lock(&key, "run 1").unwrap() else { panic!("busy") };
+    let other = Store::open(place.store.root()).unwrap();
+    let Waiting::Busy(holder) = other.try_lock(&key, "run 2").unwrap() else { panic!("two holders") };
+    assert_eq!(holder, "run 1");
+    drop(lock);
+    assert!(matches!(other.try_lock(&key, "run 2").unwrap(), Waiting::Held(_)));
+}
+
+#[test]
+fn rows_gather_by_scope() {
+    let place = Place::new();
+    let (scope, to) = (Digest::of(b"scope"), place.folder.path().join("rows"));
+    assert!(!place.store.copy_rows(&scope, &to).unwrap());
+    place.store.append_rows(&scope, b"{\"a\":1}\n").unwrap();
+    place.store.append_rows(&scope, b"{\"a\":2}\n").unwrap();
+    assert!(place.store.copy_rows(&scope, &to).unwrap());
+    assert_eq!(fs::read_to_string(&to).unwrap(), "{\"a\":1}\n{\"a\":2}\n");
+}
+
+#[test]
+fn a_store_of_another_layout_is_refused() {
+    let place = Place::new();
+    fs::write(place.store.root().join("layout"), "7\n").unwrap();
+    let error = Store::open(place.store.root()).unwrap_err();
+    assert!(error.to_string().contains("layout 7"), "{error}");
+}
+
+#[test]
+fn the_store_explains_itself() {
+    let place = Place::new();
+    let tag = fs::read_to_string(place.store.root().join("CACHEDIR.TAG")).unwrap();
+    assert!(tag.starts_with("Signature: 8a477f597d28d172789f06886806bc55\n"));
+    assert!(place.store.root().join("README.md").exists() && place.store.root().join(".gitignore").exists());
+}
