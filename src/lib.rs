@@ -5,9 +5,11 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod cli;
+pub mod engine;
 pub mod env;
 pub mod exit;
 pub mod local_files;
 pub mod plan;
+pub mod record;
 pub mod spec;
 pub mod ui;

@@ -4,8 +4,11 @@
 //! code plans a dry run and decides, stage by stage, during a run.
 
 mod graph;
+pub mod lineage;
 pub mod preimage;
 mod reason;
+
+use std::collections::HashSet;
 
 use indexmap::IndexMap;
 use neftpipe_protocol::params::{CommandParams, DownloadParams};
@@ -14,6 +17,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 pub use graph::{Graph, Selection};
+pub use lineage::Made;
 pub use preimage::{InputDigest, Preimage};
 pub use reason::{Reason, differences, nearest};
 
@@ -22,7 +26,10 @@ use crate::spec::model::{Instance, Pipeline};
 /// What planning must know of the world.
 pub trait Facts {
     /// What the store holds under a key.
-    fn lookup(&self, key: &Digest) -> Found;
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    fn lookup(&self, key: &Digest) -> Result<Found, Failure>;
 
     /// Digests of the files that these globs select below the pipeline's folder, by relative path, sorted.
     ///
@@ -93,11 +100,10 @@ impl Plan {
     /// Plans the selected instances. `forced` are run whatever the store holds.
     pub fn new(pipeline: &Pipeline, selection: &Selection, forced: &Selection, facts: &impl Facts) -> Self {
         let mut plan = Self { nodes: Vec::with_capacity(pipeline.instances.len()) };
-        let mut keys = std::collections::HashSet::new();
-        for (index, instance) in pipeline.instances.iter().enumerate() {
-            let node = selection
-                .contains(index)
-                .then(|| plan.node(pipeline, instance, forced.contains(index), facts, &mut keys));
+        let mut keys = HashSet::new();
+        for index in 0..pipeline.instances.len() {
+            let node =
+                selection.contains(index).then(|| plan.node(pipeline, index, forced.contains(index), facts, &mut keys));
             plan.nodes.push(node);
         }
         plan
@@ -120,11 +126,12 @@ impl Plan {
     fn node(
         &self,
         pipeline: &Pipeline,
-        instance: &Instance,
+        index: usize,
         forced: bool,
         facts: &impl Facts,
-        seen: &mut std::collections::HashSet<Digest>,
+        seen: &mut HashSet<Digest>,
     ) -> Node {
+        let instance = &pipeline.instances[index];
         if let Some(failure) = self.blocked_by(pipeline, instance) {
             return Node::without_key(State::Blocked, Vec::new(), Some(failure));
         }
@@ -132,10 +139,11 @@ impl Plan {
         if !pending.is_empty() {
             return Node::without_key(State::Pending, pending, None);
         }
-        let digest = |input: &crate::spec::model::InputRef| {
-            self.nodes[input.instance].as_ref().and_then(|node| node.outputs.get(&input.output)).copied()
+        let made = |at: usize| {
+            let node = self.nodes[at].as_ref()?;
+            Some(Made { key: node.key?, outputs: &node.outputs })
         };
-        match preimage(pipeline, instance, &digest, facts) {
+        match preimage(pipeline, index, &made, facts) {
             Ok(Some(preimage)) => keyed(instance, preimage, forced, facts, seen),
             Ok(None) => Node::without_key(State::Run, vec![Reason::NeverRan], None),
             Err(failure) => Node::without_key(State::Blocked, Vec::new(), Some(failure)),
@@ -190,7 +198,7 @@ fn keyed(
     preimage: Preimage,
     forced: bool,
     facts: &impl Facts,
-    seen: &mut std::collections::HashSet<Digest>,
+    seen: &mut HashSet<Digest>,
 ) -> Node {
     let key = preimage.key();
     let mut node = Node {
@@ -201,7 +209,11 @@ fn keyed(
         failure: None,
         preimage: None,
     };
-    match facts.lookup(&key) {
+    let found = match facts.lookup(&key) {
+        Ok(found) => found,
+        Err(failure) => return Node::without_key(State::Blocked, Vec::new(), Some(failure)),
+    };
+    match found {
         _ if forced => node.reasons.push(Reason::Forced),
         Found::Hit(outputs) => {
             node.state = State::Cached;
@@ -219,22 +231,26 @@ fn keyed(
     node
 }
 
-/// The ingredients of an instance's key, given the digests of its inputs. None where an input or what its source
-/// resolves to is not known yet.
+/// The ingredients of an instance's key, given what is known of finished instances. None where an input is not made
+/// yet, or what its source resolves to is not known.
 ///
 /// # Errors
 /// Where a local source is absent or cannot be read.
-pub fn preimage(
+pub fn preimage<'a>(
     pipeline: &Pipeline,
-    instance: &Instance,
-    digest: &dyn Fn(&crate::spec::model::InputRef) -> Option<Digest>,
+    index: usize,
+    made: &dyn Fn(usize) -> Option<Made<'a>>,
     facts: &impl Facts,
 ) -> Result<Option<Preimage>, Failure> {
+    let instance = &pipeline.instances[index];
     let mut inputs = IndexMap::with_capacity(instance.inputs.len());
     for (slot, references) in &instance.inputs {
         let mut list = Vec::with_capacity(references.len());
         for reference in references {
-            let Some(digest) = digest(reference) else { return Ok(None) };
+            let made = made(reference.instance);
+            let Some(&digest) = made.as_ref().and_then(|made| made.outputs.get(&reference.output)) else {
+                return Ok(None);
+            };
             let axes = reference.gathered.then(|| pipeline.instances[reference.instance].axes.clone());
             list.push(InputDigest { digest, axes });
         }
@@ -267,6 +283,10 @@ pub fn preimage(
                 preimage.contents = facts.local_files("file:.", &params.files.0)?;
             }
             preimage.env = params.env.iter().map(|name| (name.clone(), facts.env(name))).collect();
+        }
+        kind if lineage::is_wanted(kind) => {
+            let digest = lineage::digest(&lineage::lineage(pipeline, index, made));
+            preimage.contents.insert("lineage.json".to_owned(), digest);
         }
         _ => {}
     }

@@ -1,13 +1,13 @@
 //! Why a result is not there: what differs from the nearest earlier one.
 
 use neftpipe_protocol::Digest;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::preimage::{InputDigest, Preimage};
 
 /// One reason for a run.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "code", rename_all = "snake_case")]
 pub enum Reason {
     /// There is no earlier result to compare with.

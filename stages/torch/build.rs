@@ -3,13 +3,9 @@
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    let built_against =
-        std::env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys says where it found libtorch");
-    let beside_worker = if std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "macos") {
-        "@loader_path"
-    } else {
-        "$ORIGIN"
-    };
+    let built_against = std::env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys says where it found libtorch");
+    let beside_worker =
+        if std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "macos") { "@loader_path" } else { "$ORIGIN" };
     println!("cargo::rustc-link-arg=-Wl,-rpath,{beside_worker}/../../lib/neftpipe/torch/lib");
     println!("cargo::rustc-link-arg=-Wl,-rpath,{built_against}");
 }

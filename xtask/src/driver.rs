@@ -13,9 +13,7 @@ pub struct Driver {
 impl Driver {
     pub fn of_this_machine() -> Option<Self> {
         match std::fs::read_to_string("/proc/driver/nvidia/version") {
-            Ok(text) => Some(Self {
-                release: parse_release(&text),
-            }),
+            Ok(text) => Some(Self { release: parse_release(&text) }),
             Err(_) => driver_library_present().then_some(Self { release: None }),
         }
     }
@@ -34,11 +32,7 @@ fn driver_library_present() -> bool {
         return true;
     }
     ["ldconfig", "/sbin/ldconfig"].iter().any(|ldconfig| {
-        let known = Command::new(ldconfig)
-            .arg("-p")
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .output();
+        let known = Command::new(ldconfig).arg("-p").stdin(Stdio::null()).stderr(Stdio::null()).output();
         known.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("libcuda.so.1"))
     })
 }
@@ -58,8 +52,7 @@ mod tests {
     #[test]
     fn reads_the_release_of_both_kernel_modules() {
         let closed = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 01:15:15 UTC 2023\nGCC version:  gcc 11.4.0\n";
-        let open =
-            "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build\n";
+        let open = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build\n";
         assert_eq!(parse_release(closed).as_deref(), Some("535.104.05"));
         assert_eq!(parse_release(open).as_deref(), Some("580.65.06"));
         assert_eq!(parse_release(""), None);
@@ -67,13 +60,8 @@ mod tests {
 
     #[test]
     fn only_a_known_release_is_too_old() {
-        let driver = |release: Option<&str>| Driver {
-            release: release.map(str::to_owned),
-        };
-        assert_eq!(
-            driver(Some("535.104.05")).older_than(580),
-            Some("535.104.05")
-        );
+        let driver = |release: Option<&str>| Driver { release: release.map(str::to_owned) };
+        assert_eq!(driver(Some("535.104.05")).older_than(580), Some("535.104.05"));
         assert_eq!(driver(Some("580.65.06")).older_than(580), None);
         assert_eq!(driver(Some("610.1")).older_than(580), None);
         assert_eq!(driver(None).older_than(580), None);

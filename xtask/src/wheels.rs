@@ -25,10 +25,7 @@ impl Wheel {
     /// The line of a pip requirements file that pins this wheel.
     pub fn requirement(&self) -> String {
         let mut parts = self.file.split('-');
-        let (project, version) = (
-            parts.next().unwrap_or_default(),
-            parts.next().unwrap_or_default(),
-        );
+        let (project, version) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         format!("{project}=={version} --hash=sha256:{}", self.sha256)
     }
 
@@ -39,8 +36,7 @@ impl Wheel {
     }
 
     pub fn keeps(&self, path: &str) -> bool {
-        self.keep.iter().any(|prefix| path.starts_with(prefix))
-            || path.contains(".dist-info/licenses/")
+        self.keep.iter().any(|prefix| path.starts_with(prefix)) || path.contains(".dist-info/licenses/")
     }
 }
 
@@ -75,9 +71,7 @@ impl Bundle {
     /// The bundle for the machine this runs on.
     pub fn for_this_machine(flavour: Flavour) -> Option<&'static Self> {
         let platform = format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH);
-        BUNDLES
-            .iter()
-            .find(|bundle| bundle.platform == platform && bundle.flavour == flavour)
+        BUNDLES.iter().find(|bundle| bundle.platform == platform && bundle.flavour == flavour)
     }
 
     pub fn wheels(&self) -> impl Iterator<Item = &'static Wheel> {
@@ -86,9 +80,7 @@ impl Bundle {
 
     /// The text of a pip requirements file that pins every wheel.
     pub fn requirements(&self) -> String {
-        self.wheels()
-            .map(|wheel| wheel.requirement() + "\n")
-            .collect()
+        self.wheels().map(|wheel| wheel.requirement() + "\n").collect()
     }
 
     /// A name of its own for each set of files, so that checkouts with other pins do not meet in one folder.
@@ -98,16 +90,8 @@ impl Bundle {
             pins.push_str(&wheel.keep.join("\n"));
         }
         let digest = Sha256::digest(pins.as_bytes());
-        let short: String = digest
-            .iter()
-            .take(4)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        format!(
-            "libtorch-{VERSION}-{}-{}-{short}",
-            self.platform,
-            self.flavour.name()
-        )
+        let short: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        format!("libtorch-{VERSION}-{}-{}-{short}", self.platform, self.flavour.name())
     }
 }
 
@@ -151,12 +135,7 @@ const LINUX_X86_64_CPU: &[Wheel] = &[
     Wheel {
         file: "torch-2.13.0-cp311-cp311-manylinux_2_28_x86_64.whl",
         sha256: "60fcdcb2f3876e21146cb4524ef06397d727ca9ad5f020818547e25075fe3cb7",
-        keep: &[
-            "torch/include/",
-            "torch/lib/libtorch_cpu.so",
-            "torch/lib/libc10.so",
-            "torch/lib/libgomp.so.1",
-        ],
+        keep: &["torch/include/", "torch/lib/libtorch_cpu.so", "torch/lib/libc10.so", "torch/lib/libgomp.so.1"],
     },
     Wheel {
         file: "nvidia_cuda_runtime-13.0.96-py3-none-manylinux2014_x86_64.manylinux_2_17_x86_64.whl",
@@ -313,9 +292,7 @@ mod tests {
         for bundle in BUNDLES {
             for wheel in bundle.wheels() {
                 assert_eq!(wheel.file.split('-').count(), 5, "{}", wheel.file);
-                assert!(
-                    wheel.sha256.len() == 64 && wheel.sha256.chars().all(|c| c.is_ascii_hexdigit())
-                );
+                assert!(wheel.sha256.len() == 64 && wheel.sha256.chars().all(|c| c.is_ascii_hexdigit()));
                 assert!(!wheel.keep.is_empty(), "{}", wheel.file);
             }
         }
@@ -324,11 +301,7 @@ mod tests {
     #[test]
     fn a_file_name_says_requirement_and_platforms() {
         let cudart = &LINUX_X86_64_CPU[1];
-        assert!(
-            cudart
-                .requirement()
-                .starts_with("nvidia_cuda_runtime==13.0.96 --hash=sha256:7f82")
-        );
+        assert!(cudart.requirement().starts_with("nvidia_cuda_runtime==13.0.96 --hash=sha256:7f82"));
         let platforms: Vec<_> = cudart.platforms().collect();
         assert_eq!(platforms, ["manylinux2014_x86_64", "manylinux_2_17_x86_64"]);
     }
@@ -345,8 +318,7 @@ mod tests {
 
     #[test]
     fn flavours_live_in_folders_of_their_own() {
-        let names: std::collections::BTreeSet<_> =
-            BUNDLES.iter().map(Bundle::folder_name).collect();
+        let names: std::collections::BTreeSet<_> = BUNDLES.iter().map(Bundle::folder_name).collect();
         assert_eq!(names.len(), BUNDLES.len());
     }
 }

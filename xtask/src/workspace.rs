@@ -22,8 +22,7 @@ pub struct Workspace {
 
 impl Workspace {
     pub fn new(libtorch: Libtorch) -> Self {
-        let xtask = std::env::var_os("CARGO_MANIFEST_DIR")
-            .map_or(env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+        let xtask = std::env::var_os("CARGO_MANIFEST_DIR").map_or(env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
         let root = xtask.parent().unwrap_or(&xtask).to_owned();
         Self { root, libtorch }
     }
@@ -44,18 +43,16 @@ impl Workspace {
     pub fn test(&self, arguments: &[OsString]) -> Result<(), Error> {
         self.build()?;
         let mut test = self.cargo();
-        test.args(["test", "--workspace", "--release"])
-            .args(arguments);
+        test.args(["test", "--workspace", "--release"]).args(arguments);
         run(test)
     }
 
     /// A command of the user's that sees libtorch.
     pub fn command(&self, program: &OsStr) -> Command {
         let mut command = Command::new(program);
-        command.env("LIBTORCH", &self.libtorch.root).env(
-            LIBRARY_PATH,
-            prepend(&self.libtorch.libraries(), std::env::var_os(LIBRARY_PATH)),
-        );
+        command
+            .env("LIBTORCH", &self.libtorch.root)
+            .env(LIBRARY_PATH, prepend(&self.libtorch.libraries(), std::env::var_os(LIBRARY_PATH)));
         command
     }
 
@@ -68,26 +65,14 @@ impl Workspace {
 
     fn target_directory(&self) -> Result<PathBuf, Error> {
         let mut metadata = self.cargo();
-        metadata
-            .args(["metadata", "--format-version", "1", "--no-deps"])
-            .stderr(Stdio::inherit());
-        let output = metadata
-            .output()
-            .map_err(|source| start_error(&metadata, source))?;
-        let parsed: serde_json::Value =
-            serde_json::from_slice(&output.stdout).map_err(|_| Error::NoTargetDirectory)?;
-        parsed["target_directory"]
-            .as_str()
-            .map(PathBuf::from)
-            .ok_or(Error::NoTargetDirectory)
+        metadata.args(["metadata", "--format-version", "1", "--no-deps"]).stderr(Stdio::inherit());
+        let output = metadata.output().map_err(|source| start_error(&metadata, source))?;
+        let parsed: serde_json::Value = serde_json::from_slice(&output.stdout).map_err(|_| Error::NoTargetDirectory)?;
+        parsed["target_directory"].as_str().map(PathBuf::from).ok_or(Error::NoTargetDirectory)
     }
 }
 
-const LIBRARY_PATH: &str = if cfg!(target_os = "macos") {
-    "DYLD_LIBRARY_PATH"
-} else {
-    "LD_LIBRARY_PATH"
-};
+const LIBRARY_PATH: &str = if cfg!(target_os = "macos") { "DYLD_LIBRARY_PATH" } else { "LD_LIBRARY_PATH" };
 
 fn prepend(folder: &Path, list: Option<OsString>) -> OsString {
     let mut paths = folder.as_os_str().to_owned();
@@ -100,17 +85,8 @@ fn prepend(folder: &Path, list: Option<OsString>) -> OsString {
 
 /// Runs a command to its end; anything but success is an error.
 pub fn run(mut command: Command) -> Result<(), Error> {
-    let status = command
-        .status()
-        .map_err(|source| start_error(&command, source))?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(Error::Failed {
-            command: spelled_out(&command),
-            status,
-        })
-    }
+    let status = command.status().map_err(|source| start_error(&command, source))?;
+    if status.success() { Ok(()) } else { Err(Error::Failed { command: spelled_out(&command), status }) }
 }
 
 /// Becomes the command: its signals and exit status are then its own. Returns only if it cannot start.
@@ -120,21 +96,13 @@ pub fn become_command(mut command: Command) -> Error {
 }
 
 fn start_error(command: &Command, source: std::io::Error) -> Error {
-    Error::Start {
-        program: command.get_program().to_string_lossy().into_owned(),
-        source,
-    }
+    Error::Start { program: command.get_program().to_string_lossy().into_owned(), source }
 }
 
 fn spelled_out(command: &Command) -> String {
-    let program = Path::new(command.get_program())
-        .file_name()
-        .unwrap_or(command.get_program());
+    let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
     let words = std::iter::once(program).chain(command.get_args());
-    words
-        .map(OsStr::to_string_lossy)
-        .collect::<Vec<_>>()
-        .join(" ")
+    words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

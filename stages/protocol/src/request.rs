@@ -49,6 +49,9 @@ pub struct Request {
     /// Steps after which `train` writes `checkpoints/<step>/` and says `saved`, ascending.
     #[serde(default)]
     pub checkpoints: Vec<u64>,
+    /// How the inputs were made; given to `report` alone.
+    #[serde(default)]
+    pub lineage: Option<Lineage>,
     /// Folder that relative `file:` sources are relative to.
     pub base: PathBuf,
     /// What a movable source resolved to in an earlier run.
@@ -81,9 +84,6 @@ pub struct Input {
     pub label: Option<String>,
     /// Its axes, in order.
     pub axes: IndexMap<String, Value>,
-    /// The engine's account of how it was made; see [`Lineage`].
-    #[serde(default)]
-    pub lineage: Option<Lineage>,
 }
 
 /// How an artifact was made: no paths, no times. Given to `report`, and part of its key.
@@ -107,8 +107,8 @@ pub struct LineageStage {
     pub axes: IndexMap<String, Value>,
     /// Parameters that are not at their defaults.
     pub params: Value,
-    /// Inputs by slot: instance and digest.
-    pub inputs: IndexMap<String, Vec<(String, Digest)>>,
+    /// Inputs by slot: the instances that made them.
+    pub inputs: IndexMap<String, Vec<String>>,
     /// Outputs by name.
     pub outputs: IndexMap<String, Digest>,
     /// The stage's key.

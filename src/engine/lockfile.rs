@@ -1,0 +1,128 @@
+//! `<stem>.lock` beside a pipeline file: what its movable sources resolved to, and what is used from then on.
+//!
+//! JSON with sorted keys, so that it diffs well and can be committed. A source is named by what was asked for: the
+//! source's text and its `select`.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use indexmap::IndexMap;
+use neftpipe_protocol::params::DownloadParams;
+use neftpipe_protocol::worker::io_failure;
+use neftpipe_protocol::{Failure, digest::canonical};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+const VERSION: u32 = 1;
+
+/// The lock file of one pipeline.
+#[derive(Debug, Clone)]
+pub struct LockFile {
+    path: PathBuf,
+    content: Content,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Content {
+    version: u32,
+    sources: IndexMap<String, Value>,
+}
+
+impl LockFile {
+    /// Reads the lock file of a pipeline file; an absent one is empty.
+    ///
+    /// # Errors
+    /// Where it cannot be read or is not one.
+    pub fn open(pipeline: &Path) -> Result<Self, Failure> {
+        let path = pipeline.with_extension("lock");
+        let content = match fs::read(&path) {
+            Ok(bytes) => decode(&path, &bytes)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Content { version: VERSION, sources: IndexMap::new() }
+            }
+            Err(error) => return Err(io_failure("read", &path, &error)),
+        };
+        Ok(Self { path, content })
+    }
+
+    /// What a source resolved to.
+    pub fn get(&self, params: &DownloadParams) -> Option<&Value> {
+        self.content.sources.get(&name(params))
+    }
+
+    /// Forgets what every source resolved to, until the file is written again.
+    pub fn refresh(&mut self) {
+        self.content.sources.clear();
+    }
+
+    /// Remembers what a source resolved to, and writes the file where that is new.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn set(&mut self, params: &DownloadParams, resolved: Value) -> Result<(), Failure> {
+        let resolved = canonical(&resolved);
+        if self.get(params) == Some(&resolved) {
+            return Ok(());
+        }
+        self.content.sources.insert(name(params), resolved);
+        self.content.sources.sort_keys();
+        self.write()
+    }
+
+    fn write(&self) -> Result<(), Failure> {
+        let mut text = serde_json::to_vec_pretty(&self.content).expect("a lock file serialises");
+        text.push(b'\n');
+        let partial = self.path.with_extension(format!("lock.{}", std::process::id()));
+        fs::write(&partial, text)
+            .and_then(|()| fs::rename(&partial, &self.path))
+            .map_err(|error| io_failure("write", &self.path, &error))
+    }
+}
+
+fn decode(path: &Path, bytes: &[u8]) -> Result<Content, Failure> {
+    let refused = |why: String| {
+        Failure::usage(format!("{}: not a lock file of this version: {why}", path.display()))
+            .with_hint("restore it from version control, or remove it to resolve the sources anew")
+    };
+    let content: Content = serde_json::from_slice(bytes).map_err(|error| refused(error.to_string()))?;
+    if content.version == VERSION { Ok(content) } else { Err(refused(format!("version {}", content.version))) }
+}
+
+fn name(params: &DownloadParams) -> String {
+    if params.select.0.is_empty() {
+        params.from.clone()
+    } else {
+        format!("{} [{}]", params.from, params.select.0.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_a_source_resolved_to_is_kept_and_the_file_is_stable() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipeline = dir.path().join("sweep.yaml");
+        let params = |from: &str| DownloadParams { from: from.to_owned(), ..DownloadParams::default() };
+        let mut lock = LockFile::open(&pipeline).unwrap();
+        lock.set(&params("pypi:b==1"), json!({"bytes": 2.0})).unwrap();
+        lock.set(&params("pypi:a==1"), json!({"bytes": 1})).unwrap();
+        let text = fs::read_to_string(dir.path().join("sweep.lock")).unwrap();
+        assert!(text.find("pypi:a").unwrap() < text.find("pypi:b").unwrap());
+        let again = LockFile::open(&pipeline).unwrap();
+        assert_eq!(again.get(&params("pypi:b==1")), Some(&json!({"bytes": 2})));
+        assert_eq!(again.get(&params("pypi:c==1")), None);
+    }
+
+    #[test]
+    fn a_foreign_file_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("x.lock"), "nonsense").unwrap();
+        let error = LockFile::open(&dir.path().join("x.yaml")).unwrap_err();
+        assert!(error.message.contains("x.lock"), "{error}");
+    }
+}

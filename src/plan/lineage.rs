@@ -1,0 +1,60 @@
+//! How the inputs of a report were made: kinds, labels, parameters and digests, no paths and no times.
+
+use std::collections::BTreeSet;
+
+use indexmap::IndexMap;
+use neftpipe_protocol::request::{Lineage, LineageStage};
+use neftpipe_protocol::{Digest, Kind};
+
+use crate::spec::model::Pipeline;
+
+/// What is known of a finished instance.
+pub struct Made<'a> {
+    /// Its key.
+    pub key: Digest,
+    /// Digests of its outputs.
+    pub outputs: &'a IndexMap<String, Digest>,
+}
+
+/// Every stage above an instance, inputs before those who need them. `made` tells what a finished instance is.
+pub fn lineage<'a>(pipeline: &Pipeline, index: usize, made: impl Fn(usize) -> Option<Made<'a>>) -> Lineage {
+    let mut above = BTreeSet::new();
+    let mut open = vec![index];
+    while let Some(next) = open.pop() {
+        for input in pipeline.instances[next].inputs.values().flatten() {
+            if above.insert(input.instance) {
+                open.push(input.instance);
+            }
+        }
+    }
+    let stages = above.into_iter().filter_map(|at| made(at).map(|made| stage(pipeline, at, made)));
+    Lineage { stages: stages.collect() }
+}
+
+/// The digest under which a lineage enters a report's key.
+pub fn digest(lineage: &Lineage) -> Digest {
+    Digest::of_value("neftpipe 2026 lineage v1", &serde_json::to_value(lineage).expect("a lineage serialises"))
+}
+
+/// Whether a kind is given its lineage.
+pub fn is_wanted(kind: Kind) -> bool {
+    kind == Kind::Report
+}
+
+fn stage(pipeline: &Pipeline, at: usize, made: Made<'_>) -> LineageStage {
+    let instance = &pipeline.instances[at];
+    let inputs = instance.inputs.iter().map(|(slot, inputs)| {
+        let inputs = inputs.iter().map(|input| pipeline.instances[input.instance].id.clone());
+        (slot.clone(), inputs.collect())
+    });
+    LineageStage {
+        id: instance.id.clone(),
+        kind: instance.kind,
+        label: instance.label.clone(),
+        axes: instance.axes.clone(),
+        params: instance.key_params.clone(),
+        inputs: inputs.collect(),
+        outputs: made.outputs.clone(),
+        key: made.key,
+    }
+}

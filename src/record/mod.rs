@@ -1,0 +1,256 @@
+//! What is remembered of runs: `runs/<id>/journal.jsonl` (every event) and `runs/<id>/run.json` (how each instance ended).
+//!
+//! It knows events and folders, not how stages are carried out. A run that was killed has a journal and no `run.json`;
+//! it is told from the journal.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use indexmap::IndexMap;
+use neftpipe_protocol::worker::{io_failure, write_json};
+use neftpipe_protocol::{Digest, Failure, Kind};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::engine::event::{Event, EventBody, RunOutcome, StageOutcome};
+use crate::spec::model::Pipeline;
+
+const JOURNAL: &str = "journal.jsonl";
+const RECORD: &str = "run.json";
+
+/// One run, as it is remembered.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// Version of the shape.
+    pub version: u32,
+    /// Sorts by time: `20261123-164512-4f2a`.
+    pub run: String,
+    /// Name of the pipeline.
+    pub pipeline: String,
+    /// The pipeline file.
+    pub file: PathBuf,
+    /// Digest of the pipeline file's bytes, to tell that it has changed since.
+    pub file_digest: Digest,
+    /// When it began, UTC, RFC 3339.
+    pub started: String,
+    /// How it ended; nothing while it goes on, or where it was killed.
+    #[serde(default)]
+    pub outcome: Option<RunOutcome>,
+    /// Time it took.
+    #[serde(default)]
+    pub seconds: Option<f64>,
+    /// Its instances, in the order of the pipeline.
+    pub stages: IndexMap<String, StageRecord>,
+}
+
+/// One instance of a run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StageRecord {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its axes.
+    pub axes: IndexMap<String, Value>,
+    /// Its label.
+    #[serde(default)]
+    pub label: Option<String>,
+    /// Every parameter.
+    pub params: Value,
+    /// Its inputs by slot: instance and output.
+    pub inputs: IndexMap<String, Vec<(String, String)>>,
+    /// Its key, once it was known.
+    #[serde(default)]
+    pub key: Option<Digest>,
+    /// How it ended.
+    #[serde(default)]
+    pub outcome: Option<StageOutcome>,
+    /// Time it took.
+    #[serde(default)]
+    pub seconds: Option<f64>,
+}
+
+/// Writes down one run while it goes on.
+#[derive(Debug)]
+pub struct Recorder {
+    folder: PathBuf,
+    journal: File,
+    record: RunRecord,
+}
+
+impl Recorder {
+    /// Begins the record of a run of these instances.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn begin(
+        runs: &Path,
+        id: &str,
+        pipeline: &Pipeline,
+        chosen: impl Iterator<Item = usize>,
+    ) -> Result<Self, Failure> {
+        let folder = runs.join(id);
+        fs::create_dir_all(&folder).map_err(|error| io_failure("create", &folder, &error))?;
+        let path = folder.join(JOURNAL);
+        let journal = File::options()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .map_err(|error| io_failure("write", &path, &error))?;
+        let bytes = fs::read(&pipeline.file).map_err(|error| io_failure("read", &pipeline.file, &error))?;
+        let record = RunRecord {
+            version: 1,
+            run: id.to_owned(),
+            pipeline: pipeline.name.clone(),
+            file: pipeline.file.clone(),
+            file_digest: Digest::of(&bytes),
+            started: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            outcome: None,
+            seconds: None,
+            stages: chosen.map(|index| (pipeline.instances[index].id.clone(), stage_record(pipeline, index))).collect(),
+        };
+        let recorder = Self { folder, journal, record };
+        recorder.write()?;
+        Ok(recorder)
+    }
+
+    /// Writes an event down. The journal is for people: where it cannot be written the run goes on and says so once
+    /// at its end.
+    pub fn note(&mut self, event: &Event) {
+        let mut line = serde_json::to_vec(event).expect("events serialise");
+        line.push(b'\n');
+        if let Err(error) = self.journal.write_all(&line) {
+            tracing::warn!("{}: {error}", self.folder.join(JOURNAL).display());
+        }
+        match &event.body {
+            EventBody::StageFinished { stage, key, outcome, seconds, .. } => {
+                if let Some(record) = self.record.stages.get_mut(stage) {
+                    record.key = *key;
+                    record.outcome = Some(outcome.clone());
+                    record.seconds = Some(*seconds);
+                }
+            }
+            EventBody::RunFinished { outcome, seconds, .. } => {
+                self.record.outcome = Some(*outcome);
+                self.record.seconds = Some(*seconds);
+            }
+            _ => {}
+        }
+    }
+
+    /// Writes down how everything ended.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn write(&self) -> Result<(), Failure> {
+        write_json(&self.folder.join(RECORD), &self.record)
+    }
+}
+
+fn stage_record(pipeline: &Pipeline, index: usize) -> StageRecord {
+    let instance = &pipeline.instances[index];
+    let inputs = instance.inputs.iter().map(|(slot, inputs)| {
+        let made_by = inputs.iter().map(|input| (pipeline.instances[input.instance].id.clone(), input.output.clone()));
+        (slot.clone(), made_by.collect())
+    });
+    StageRecord {
+        kind: instance.kind,
+        axes: instance.axes.clone(),
+        label: instance.label.clone(),
+        params: instance.params.clone(),
+        inputs: inputs.collect(),
+        key: None,
+        outcome: None,
+        seconds: None,
+    }
+}
+
+/// A new run id: the time in UTC, and the process, so that two runs of one second differ.
+pub fn new_run_id() -> String {
+    format!("{}-{:04x}", jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S"), std::process::id() & 0xffff)
+}
+
+/// Ids of all runs, oldest first.
+///
+/// # Errors
+/// Where the folder is there but cannot be read.
+pub fn list(runs: &Path) -> Result<Vec<String>, Failure> {
+    let entries = match fs::read_dir(runs) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(io_failure("read", runs, &error)),
+    };
+    let mut ids: Vec<String> = entries
+        .filter_map(Result::ok)
+        .filter(|entry| entry.path().join(RECORD).exists())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    ids.sort();
+    Ok(ids)
+}
+
+/// The record of a run. What a killed run did not write at its end is taken from its journal.
+///
+/// # Errors
+/// Where there is none, or it is not one.
+pub fn load(runs: &Path, id: &str) -> Result<RunRecord, Failure> {
+    let path = runs.join(id).join(RECORD);
+    let bytes = fs::read(&path).map_err(|error| io_failure("read", &path, &error))?;
+    let mut record: RunRecord =
+        serde_json::from_slice(&bytes).map_err(|error| Failure::data(format!("{}: {error}", path.display())))?;
+    if record.outcome.is_none() {
+        for event in journal(runs, id)? {
+            if let EventBody::StageFinished { stage, key, outcome, seconds, .. } = event.body
+                && let Some(stage) = record.stages.get_mut(&stage)
+            {
+                (stage.key, stage.outcome, stage.seconds) = (key, Some(outcome), Some(seconds));
+            }
+        }
+    }
+    Ok(record)
+}
+
+/// The newest run, of a pipeline where one is named.
+///
+/// # Errors
+/// Where the records cannot be read.
+pub fn newest(runs: &Path, pipeline: Option<&str>) -> Result<Option<RunRecord>, Failure> {
+    for id in list(runs)?.iter().rev() {
+        let record = load(runs, id)?;
+        if pipeline.is_none_or(|name| name == record.pipeline) {
+            return Ok(Some(record));
+        }
+    }
+    Ok(None)
+}
+
+/// Every whole line of a run's journal.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn journal(runs: &Path, id: &str) -> Result<Vec<Event>, Failure> {
+    let path = runs.join(id).join(JOURNAL);
+    let file = File::open(&path).map_err(|error| io_failure("read", &path, &error))?;
+    let lines = BufReader::new(file).lines().map_while(Result::ok);
+    Ok(lines.filter_map(|line| serde_json::from_str(&line).ok()).collect())
+}
+
+/// Time that each stage took when it was last carried out, by instance, over the newest runs of a pipeline.
+///
+/// # Errors
+/// Where the records cannot be read.
+pub fn durations(runs: &Path, pipeline: &str) -> Result<BTreeMap<String, f64>, Failure> {
+    let mut durations = BTreeMap::new();
+    for id in list(runs)?.iter().rev().take(20) {
+        let record = load(runs, id)?;
+        if record.pipeline != pipeline {
+            continue;
+        }
+        for (stage, made) in record.stages {
+            if let (Some(StageOutcome::Executed), Some(seconds)) = (made.outcome, made.seconds) {
+                durations.entry(stage).or_insert(seconds);
+            }
+        }
+    }
+    Ok(durations)
+}
