@@ -1,2 +1,30 @@
-//! .
-fn main() {}
+//! The worker for what needs tensors: describes itself and hands each request to the module of its kind.
+
+use std::process::ExitCode;
+
+use neftpipe_protocol::request::Describe;
+use neftpipe_protocol::worker::{Job, Outcome, Worker, description, run};
+use neftpipe_protocol::{Failure, Kind};
+use neftpipe_stage_torch::device;
+
+/// The kinds that this program carries out.
+const KINDS: &[Kind] = &[];
+
+struct TorchWorker;
+
+impl Worker for TorchWorker {
+    fn describe(&self) -> Describe {
+        let name = concat!("neftpipe-stage-torch ", env!("CARGO_PKG_VERSION"));
+        description(name, KINDS, device::facts())
+    }
+
+    fn execute(&self, job: &Job) -> Result<Outcome, Failure> {
+        tch::set_num_threads(job.request.threads.max(1) as i32);
+        let kind = job.request.kind;
+        Err(Failure::internal(format!("`{kind}` is not a stage for the worker that needs tensors")))
+    }
+}
+
+fn main() -> ExitCode {
+    run(&TorchWorker)
+}

@@ -1,0 +1,9 @@
+//! What needs tensors: the model, its adapters, training and decoding.
+//!
+//! The program of this crate is a worker: it reads a request, leaves files, and knows neither the store nor the plan.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod device;
+pub mod lora;
+pub mod model;
+pub mod tensor_file;

@@ -1,0 +1,69 @@
+//! A projection with an optional low-rank adapter beside it.
+//!
+//! y = W x + s · B (A x) (LoRA, arXiv 2106.09685). The base weight stays as it is, so that one model serves training
+//! and generation with any adapter.
+
+use tch::{Device, Kind, Tensor};
+
+use super::{ModelError, Weights};
+
+/// A projection: weight [out, in], bias [out]?, adapter?
+pub struct Linear {
+    /// Its weight [out, in].
+    pub weight: Tensor,
+    /// Its bias [out].
+    pub bias: Option<Tensor>,
+    /// The adapter beside it.
+    pub adapter: Option<LowRank>,
+}
+
+/// A low-rank update s·BA of a weight.
+pub struct LowRank {
+    /// A [rank, in].
+    pub a: Tensor,
+    /// B [out, rank].
+    pub b: Tensor,
+    /// s.
+    pub scaling: f64,
+}
+
+impl Linear {
+    pub(super) fn load(
+        weights: &Weights,
+        name: &str,
+        (inputs, outputs): (i64, i64),
+        bias: bool,
+        (kind, device): (Kind, Device),
+    ) -> Result<Self, ModelError> {
+        let weight = weights.read(&format!("{name}.weight"), &[outputs, inputs], kind, device)?;
+        let bias = if bias { Some(weights.read(&format!("{name}.bias"), &[outputs], kind, device)?) } else { None };
+        Ok(Self { weight, bias, adapter: None })
+    }
+
+    /// Width of its input.
+    pub fn inputs(&self) -> i64 {
+        self.weight.size()[1]
+    }
+
+    /// Width of its output.
+    pub fn outputs(&self) -> i64 {
+        self.weight.size()[0]
+    }
+
+    /// x [N, in] to [N, out].
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        let mut y = x.linear(&self.weight, self.bias.as_ref()); // [N, out]
+        if let Some(LowRank { a, b, scaling }) = &self.adapter {
+            let low = x.mm(&a.tr()) * *scaling; // [N, rank]
+            let _ = y.addmm_(&low, &b.tr());
+        }
+        y
+    }
+}
+
+impl LowRank {
+    /// s·BA [out, in].
+    pub fn delta(&self) -> Tensor {
+        self.b.mm(&self.a) * self.scaling
+    }
+}

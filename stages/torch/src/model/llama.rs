@@ -1,0 +1,309 @@
+//! The Llama architecture (arXiv 2302.13971, 2407.21783): embedding, blocks of attention and feed-forward, norm, head.
+//!
+//! All rows of a batch lie one after the other without padding, so every product but attention is over N tokens.
+//! Axes: B rows, N tokens of all rows, T tokens of one row, H query heads, K key-value heads, D head dim, V vocabulary.
+
+use std::path::Path;
+
+use tch::{Device, Kind, Tensor};
+
+use super::{Angles, Cache, Linear, LlamaConfig, ModelError, Rope, Rows, Weights};
+
+/// A Llama in memory.
+pub struct Llama {
+    config: LlamaConfig,
+    embedding: Tensor,
+    blocks: Vec<Block>,
+    norm: Tensor,
+    /// None where it is the embedding.
+    head: Option<Tensor>,
+    rope: Rope,
+    kind: Kind,
+    device: Device,
+}
+
+struct Block {
+    attention_norm: Tensor,
+    q: Linear,
+    k: Linear,
+    v: Linear,
+    o: Linear,
+    mlp_norm: Tensor,
+    gate: Linear,
+    up: Linear,
+    down: Linear,
+}
+
+/// What attention looks at besides the tokens of this pass.
+enum Context<'a> {
+    /// Whole rows, each by itself; their keys and values are kept where there is a cache.
+    Rows { lengths: &'a [i64], cache: Option<&'a Cache> },
+    /// One more token of each row of a cache, at these places [B], under this mask [B, 1, 1, T].
+    Next { cache: &'a Cache, places: &'a Tensor, mask: &'a Tensor },
+}
+
+impl Llama {
+    /// Reads a model folder in the Hugging Face layout, converting the weights to `kind`.
+    ///
+    /// # Errors
+    /// Where the files are missing, damaged, or of an architecture that is not supported.
+    pub fn load(model: &Path, device: Device, kind: Kind) -> Result<Self, ModelError> {
+        let config = LlamaConfig::load(model)?;
+        let weights = Weights::open(model)?;
+        let (hidden, vocab) = (config.hidden_size, config.vocab_size);
+        let embedding = weights.read(EMBEDDING, &[vocab, hidden], kind, device)?;
+        let head = if config.tied { None } else { Some(weights.read(HEAD, &[vocab, hidden], kind, device)?) };
+        let norm = weights.read(NORM, &[hidden], kind, device)?;
+        let blocks = (0..config.layers)
+            .map(|layer| Block::load(&weights, layer, &config, (kind, device)))
+            .collect::<Result<_, _>>()?;
+        let rope = Rope::new(&config, device);
+        Ok(Self { config, embedding, blocks, norm, head, rope, kind, device })
+    }
+
+    /// Its shape.
+    pub fn config(&self) -> &LlamaConfig {
+        &self.config
+    }
+
+    /// Number format of its weights.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Where its weights are.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// A cache for so many rows of this model.
+    pub fn cache(&self, rows: usize, capacity_tokens: usize) -> Cache {
+        Cache::new(&self.config, rows as i64, capacity_tokens as i64, self.kind, self.device)
+    }
+
+    /// Embeddings [N, hidden] of ids [N].
+    pub fn embed(&self, ids: &Tensor) -> Tensor {
+        Tensor::embedding(&self.embedding, ids, -1, false, false)
+    }
+
+    /// Hidden states [N, hidden] after the last norm, from embeddings [N, hidden] of whole rows.
+    pub fn hidden_states(&self, embedded: Tensor, rows: &Rows) -> Tensor {
+        let context = Context::Rows { lengths: rows.lengths(), cache: None };
+        self.run_blocks(embedded, rows.positions(), &context)
+    }
+
+    /// Logits [.., V] of hidden states [.., hidden].
+    pub fn logits(&self, hidden: &Tensor) -> Tensor {
+        hidden.linear(self.head_weight(), None::<&Tensor>)
+    }
+
+    /// The weight of the head [V, hidden]: the embedding's where they are tied.
+    pub fn head_weight(&self) -> &Tensor {
+        self.head.as_ref().unwrap_or(&self.embedding)
+    }
+
+    /// Reads whole rows into an empty cache; returns the hidden states of each row's last token [B, hidden].
+    pub fn prefill(&self, rows: &Rows, cache: &mut Cache) -> Tensor {
+        tch::no_grad(|| {
+            cache.set_lengths(rows.lengths());
+            let context = Context::Rows { lengths: rows.lengths(), cache: Some(cache) };
+            let hidden = self.run_blocks(self.embed(rows.ids()), rows.positions(), &context);
+            hidden.index_select(0, &rows.last_places()) // [B, hidden]
+        })
+    }
+
+    /// Reads one more token of each row of the cache, ids [B]; returns its hidden states [B, hidden].
+    pub fn decode(&self, ids: &Tensor, cache: &mut Cache) -> Tensor {
+        tch::no_grad(|| {
+            let places = cache.next_places(self.device);
+            let mask = cache.mask(&places);
+            let context = Context::Next { cache, places: &places, mask: &mask };
+            let hidden = self.run_blocks(self.embed(ids), &places, &context);
+            cache.grow();
+            hidden
+        })
+    }
+
+    /// The projection of a block, by its name in the files: `q_proj` … `down_proj`.
+    pub fn projection_mut(&mut self, layer: usize, name: &str) -> Option<&mut Linear> {
+        self.blocks.get_mut(layer)?.projections_mut().into_iter().find(|(known, _)| *known == name).map(|(_, it)| it)
+    }
+
+    /// The full name of a block's projection in the files, without `.weight`.
+    pub fn projection_name(layer: usize, projection: &str) -> String {
+        full_name(layer, projection)
+    }
+
+    /// All projections with their names in the files, without `.weight`.
+    pub fn projections(&self) -> Vec<(String, &Linear)> {
+        self.blocks
+            .iter()
+            .enumerate()
+            .flat_map(|(layer, block)| {
+                block.projections().into_iter().map(move |(name, it)| (full_name(layer, name), it))
+            })
+            .collect()
+    }
+
+    /// All weights under their names in the files; a tied head is there once, as the embedding.
+    pub fn weights(&self) -> Vec<(String, Tensor)> {
+        let mut weights = vec![(EMBEDDING.to_owned(), self.embedding.shallow_clone())];
+        for (layer, block) in self.blocks.iter().enumerate() {
+            for (name, norm) in [(ATTENTION_NORM, &block.attention_norm), (MLP_NORM, &block.mlp_norm)] {
+                weights.push((format!("model.layers.{layer}.{name}.weight"), norm.shallow_clone()));
+            }
+        }
+        for (name, projection) in self.projections() {
+            weights.push((format!("{name}.weight"), projection.weight.shallow_clone()));
+            weights.extend(projection.bias.iter().map(|bias| (format!("{name}.bias"), bias.shallow_clone())));
+        }
+        weights.push((NORM.to_owned(), self.norm.shallow_clone()));
+        weights.extend(self.head.iter().map(|head| (HEAD.to_owned(), head.shallow_clone())));
+        weights
+    }
+
+    fn run_blocks(&self, embedded: Tensor, positions: &Tensor, context: &Context<'_>) -> Tensor {
+        let angles = self.rope.angles(positions, self.kind);
+        let x = self
+            .blocks
+            .iter()
+            .enumerate()
+            .fold(embedded, |x, (layer, block)| block.forward(x, layer, &self.config, &angles, context));
+        rms_norm(&x, &self.norm, self.config.rms_norm_eps)
+    }
+}
+
+const EMBEDDING: &str = "model.embed_tokens.weight";
+const NORM: &str = "model.norm.weight";
+const HEAD: &str = "lm_head.weight";
+const ATTENTION_NORM: &str = "input_layernorm";
+const MLP_NORM: &str = "post_attention_layernorm";
+
+fn full_name(layer: usize, projection: &str) -> String {
+    let part = if projection.len() == "q_proj".len() { "self_attn" } else { "mlp" };
+    format!("model.layers.{layer}.{part}.{projection}")
+}
+
+/// x · w / √(mean(x²) + eps), over the last axis.
+fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Tensor {
+    x.rms_norm(weight.size(), Some(weight), eps)
+}
+
+impl Block {
+    fn load(
+        weights: &Weights,
+        layer: usize,
+        config: &LlamaConfig,
+        (kind, device): (Kind, Device),
+    ) -> Result<Self, ModelError> {
+        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+        let (queries, keys) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
+        let norm = |name| weights.read(&format!("model.layers.{layer}.{name}.weight"), &[hidden], kind, device);
+        let attention =
+            |name, shape| Linear::load(weights, &full_name(layer, name), shape, config.attention_bias, (kind, device));
+        let mlp = |name, shape| Linear::load(weights, &full_name(layer, name), shape, config.mlp_bias, (kind, device));
+        Ok(Self {
+            attention_norm: norm(ATTENTION_NORM)?,
+            q: attention("q_proj", (hidden, queries))?,
+            k: attention("k_proj", (hidden, keys))?,
+            v: attention("v_proj", (hidden, keys))?,
+            o: attention("o_proj", (queries, hidden))?,
+            mlp_norm: norm(MLP_NORM)?,
+            gate: mlp("gate_proj", (hidden, inner))?,
+            up: mlp("up_proj", (hidden, inner))?,
+            down: mlp("down_proj", (inner, hidden))?,
+        })
+    }
+
+    fn projections(&self) -> [(&'static str, &Linear); 7] {
+        let Self { q, k, v, o, gate, up, down, .. } = self;
+        [
+            ("q_proj", q),
+            ("k_proj", k),
+            ("v_proj", v),
+            ("o_proj", o),
+            ("gate_proj", gate),
+            ("up_proj", up),
+            ("down_proj", down),
+        ]
+    }
+
+    fn projections_mut(&mut self) -> [(&'static str, &mut Linear); 7] {
+        let Self { q, k, v, o, gate, up, down, .. } = self;
+        [
+            ("q_proj", q),
+            ("k_proj", k),
+            ("v_proj", v),
+            ("o_proj", o),
+            ("gate_proj", gate),
+            ("up_proj", up),
+            ("down_proj", down),
+        ]
+    }
+
+    fn forward(&self, x: Tensor, layer: usize, config: &LlamaConfig, angles: &Angles, context: &Context<'_>) -> Tensor {
+        let normed = rms_norm(&x, &self.attention_norm, config.rms_norm_eps);
+        let x = x + self.attend(&normed, layer, config, angles, context);
+        let normed = rms_norm(&x, &self.mlp_norm, config.rms_norm_eps);
+        let inner = self.gate.forward(&normed).silu() * self.up.forward(&normed); // [N, inner]
+        x + self.down.forward(&inner)
+    }
+
+    fn attend(&self, x: &Tensor, layer: usize, config: &LlamaConfig, angles: &Angles, context: &Context<'_>) -> Tensor {
+        let tokens = x.size()[0];
+        let heads = |projection: &Linear, heads| projection.forward(x).view([tokens, heads, config.head_dim]);
+        let q = angles.rotate(&heads(&self.q, config.heads)); // [N, H, D]
+        let k = angles.rotate(&heads(&self.k, config.kv_heads)); // [N, K, D]
+        let v = heads(&self.v, config.kv_heads); // [N, K, D]
+        let mixed = match context {
+            Context::Rows { lengths, cache } => {
+                if let Some(cache) = cache {
+                    cache.fill(layer, lengths, &k, &v);
+                }
+                attend_within_rows(&q, &k, &v, lengths)
+            }
+            Context::Next { cache, places, mask } => {
+                let (keys, values) = cache.append(layer, places, &k, &v);
+                attend_to_cache(&q, &keys, &values, mask)
+            }
+        };
+        self.o.forward(&mixed.reshape([tokens, config.heads * config.head_dim]))
+    }
+}
+
+/// Causal attention of each row by itself: q [N, H, D], k and v [N, K, D] to [N, H, D].
+fn attend_within_rows(q: &Tensor, k: &Tensor, v: &Tensor, lengths: &[i64]) -> Tensor {
+    // Splitting once, and not narrowing row by row, keeps the backward pass to one pass over the tokens.
+    let split = |x: &Tensor| x.split_with_sizes(lengths, 0);
+    let rows: Vec<Tensor> = split(q)
+        .iter()
+        .zip(split(k))
+        .zip(split(v))
+        .map(|((q, k), v)| {
+            let by_head = |x: &Tensor| x.transpose(0, 1).unsqueeze(0); // [1, heads, T, D]
+            let grouped = q.size()[1] != k.size()[1];
+            Tensor::scaled_dot_product_attention(
+                &by_head(q),
+                &by_head(&k),
+                &by_head(&v),
+                None::<&Tensor>,
+                0.0,
+                true,
+                None,
+                grouped,
+            )
+            .squeeze_dim(0)
+            .transpose(0, 1) // [T, H, D]
+        })
+        .collect();
+    Tensor::cat(&rows, 0)
+}
+
+/// Attention of one token a row: q [B, H, D] over keys and values [B, K, T, D] to [B, H, D].
+fn attend_to_cache(q: &Tensor, keys: &Tensor, values: &Tensor, mask: &Tensor) -> Tensor {
+    let (rows, kv_heads, dim) = (keys.size()[0], keys.size()[1], keys.size()[3]);
+    // The query heads that share a key-value head stand in for a sequence of queries: no key is repeated.
+    let queries = q.view([rows, kv_heads, -1, dim]); // [B, K, H/K, D]
+    Tensor::scaled_dot_product_attention(&queries, keys, values, Some(mask), 0.0, false, None, false)
+        .reshape([rows, -1, dim]) // [B, H, D]
+}

@@ -1,0 +1,21 @@
+//! Models of the Llama architecture: reading them, and computing with them.
+//!
+//! Nothing here knows of training, noise, sampling or files other than the model's own.
+
+mod cache;
+mod config;
+mod error;
+mod linear;
+mod llama;
+mod rope;
+mod rows;
+mod weights;
+
+pub use cache::Cache;
+pub use config::{LlamaConfig, RopeScaling};
+pub use error::ModelError;
+pub use linear::{Linear, LowRank};
+pub use llama::Llama;
+pub use rope::{Angles, Rope};
+pub use rows::Rows;
+pub use weights::Weights;

@@ -1,0 +1,178 @@
+//! Logits, greedy continuations and adapters against transformers and peft (`goldens/README.md`).
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use neftpipe_stage_torch::lora;
+use neftpipe_stage_torch::model::{Llama, Rows};
+use neftpipe_stage_torch::tensor_file::TensorFile;
+use serde::Deserialize;
+use tch::{Device, Kind, Tensor};
+
+const MODELS: [&str; 7] =
+    ["gqa_tied", "mha_untied", "rope_llama3", "stated_head_dim", "biases", "sharded", "bf16_weights"];
+
+#[derive(Deserialize)]
+struct Golden {
+    input_ids: Vec<Vec<i32>>,
+    #[serde(default)]
+    greedy: Vec<Greedy>,
+}
+
+#[derive(Deserialize)]
+struct Greedy {
+    repetition_penalty: f64,
+    eos_token_ids: Vec<i32>,
+    max_new_tokens: usize,
+    prompts: Vec<Vec<i32>>,
+    continuations: Vec<Vec<i32>>,
+}
+
+fn goldens() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens")
+}
+
+fn golden(folder: &Path) -> (Golden, TensorFile) {
+    let text = fs::read_to_string(folder.join("golden.json")).unwrap();
+    (serde_json::from_str(&text).unwrap(), TensorFile::open(&folder.join("golden.safetensors")).unwrap())
+}
+
+fn load(model: &str) -> Llama {
+    Llama::load(&goldens().join(model), Device::Cpu, Kind::Float).unwrap()
+}
+
+fn rows(rows: &[Vec<i32>]) -> Rows {
+    Rows::new(rows.iter().map(Vec::as_slice), Device::Cpu)
+}
+
+fn logits(model: &Llama, batch: &[Vec<i32>]) -> Vec<Tensor> {
+    let rows = rows(batch);
+    let hidden = model.hidden_states(model.embed(rows.ids()), &rows);
+    model.logits(&hidden).split_with_sizes(rows.lengths(), 0)
+}
+
+fn assert_close(ours: &Tensor, theirs: &Tensor, what: &str) {
+    assert_eq!(ours.size(), theirs.size(), "{what}");
+    let distance = (ours - theirs).abs().max().double_value(&[]);
+    assert!(distance < 1e-4, "{what}: {distance}");
+}
+
+fn assert_logits(model: &Llama, golden: &Golden, tensors: &TensorFile, prefix: &str, what: &str) {
+    for (i, ours) in logits(model, &golden.input_ids).iter().enumerate() {
+        assert_close(ours, &tensors.read_any(&format!("{prefix}logits.{i}")).unwrap(), &format!("{what}, row {i}"));
+    }
+}
+
+/// Greedy decoding with the cache, all rows at once; the penalty here is 1.
+fn continue_greedily(model: &Llama, case: &Greedy) -> Vec<Vec<i32>> {
+    let best = |hidden: &Tensor| model.logits(hidden).argmax(-1, false);
+    let mut cache = model.cache(case.prompts.len(), 64);
+    let mut next = best(&model.prefill(&rows(&case.prompts), &mut cache));
+    let mut continuations = vec![Vec::new(); case.prompts.len()];
+    for _ in 0..case.max_new_tokens {
+        for (continuation, token) in continuations.iter_mut().zip(Vec::<i64>::try_from(&next).unwrap()) {
+            continuation.push(token as i32);
+        }
+        next = best(&model.decode(&next, &mut cache));
+    }
+    continuations
+}
+
+#[test]
+fn logits_are_those_of_transformers() {
+    for name in MODELS {
+        let (golden, tensors) = golden(&goldens().join(name));
+        assert_logits(&load(name), &golden, &tensors, "", name);
+    }
+}
+
+#[test]
+fn decoding_with_a_cache_continues_as_transformers() {
+    for name in MODELS {
+        let (golden, _) = golden(&goldens().join(name));
+        let plain = golden.greedy.iter().find(|case| case.repetition_penalty == 1.0 && case.eos_token_ids.is_empty());
+        let plain = plain.unwrap();
+        assert_eq!(continue_greedily(&load(name), plain), plain.continuations, "{name}");
+    }
+}
+
+#[test]
+fn a_cache_that_drops_rows_goes_on_with_the_others() {
+    let model = load("gqa_tied");
+    let batch = [vec![5, 6, 7], vec![8, 9], vec![10, 11, 12, 13]];
+    let mut cache = model.cache(3, 8);
+    let _ = model.prefill(&rows(&batch), &mut cache);
+    cache.keep(&[2, 0]);
+    let ours = model.logits(&model.decode(&Tensor::from_slice(&[20i64, 21]), &mut cache));
+    let whole = logits(&model, &[vec![10, 11, 12, 13, 20], vec![5, 6, 7, 21]]);
+    let theirs = Tensor::stack(&[whole[0].get(-1), whole[1].get(-1)], 0);
+    assert_close(&ours, &theirs, "two of three rows");
+}
+
+#[test]
+fn adapters_of_peft_compute_the_same_beside_and_merged() {
+    for name in ["all", "qv_rslora"] {
+        let folder = goldens().join("adapters").join(name);
+        let (golden, tensors) = golden(&folder);
+        let mut model = load("gqa_tied");
+        lora::attach(&folder, &mut model).unwrap();
+        assert_logits(&model, &golden, &tensors, "", name);
+        lora::merge(&mut model);
+        assert_logits(&model, &golden, &tensors, "merged.", name);
+    }
+}
+
+#[test]
+fn an_adapter_written_here_is_the_one_that_was_read() {
+    let folder = goldens().join("adapters/qv_rslora");
+    let mut model = load("gqa_tied");
+    let read = lora::attach(&folder, &mut model).unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    lora::save(copy.path(), &model, &read.lora).unwrap();
+    let mut other = load("gqa_tied");
+    assert_eq!(lora::attach(copy.path(), &mut other).unwrap(), read);
+    for ((name, ours), (_, theirs)) in lora::tensors(&other).iter().zip(lora::tensors(&model)) {
+        assert!(ours.equal(&theirs), "{name}");
+    }
+}
+
+#[test]
+fn adapters_that_do_more_than_lora_are_refused_by_name() {
+    let source = goldens().join("adapters/all");
+    let folder = tempfile::tempdir().unwrap();
+    fs::copy(source.join(lora::WEIGHTS_FILE), folder.path().join(lora::WEIGHTS_FILE)).unwrap();
+    let config: serde_json::Value = serde_json::from_slice(&fs::read(source.join(lora::CONFIG_FILE)).unwrap()).unwrap();
+    for (name, value) in [
+        ("peft_type", "\"IA3\""),
+        ("use_dora", "true"),
+        ("modules_to_save", "[\"lm_head\"]"),
+        ("rank_pattern", "{\"q_proj\": 2}"),
+        ("target_modules", "\".*_proj\""),
+        ("bias", "\"all\""),
+    ] {
+        let mut changed = config.clone();
+        changed[name] = serde_json::from_str(value).unwrap();
+        fs::write(folder.path().join(lora::CONFIG_FILE), changed.to_string()).unwrap();
+        let message = lora::attach(folder.path(), &mut load("gqa_tied")).unwrap_err().to_string();
+        assert!(message.contains(name), "{message}");
+    }
+    fs::write(folder.path().join(lora::CONFIG_FILE), config.to_string()).unwrap();
+    let message = lora::attach(folder.path(), &mut load("rope_llama3")).unwrap_err().to_string();
+    assert!(message.contains("shape"), "{message}");
+}
+
+#[test]
+fn damaged_models_are_refused() {
+    let source = goldens().join("gqa_tied");
+    let folder = tempfile::tempdir().unwrap();
+    let message = |folder: &Path| Llama::load(folder, Device::Cpu, Kind::Float).err().unwrap().to_string();
+    assert!(message(folder.path()).contains("config.json"));
+    fs::copy(source.join("config.json"), folder.path().join("config.json")).unwrap();
+    assert!(message(folder.path()).contains("model.safetensors"));
+    let whole = fs::read(source.join("model.safetensors")).unwrap();
+    fs::write(folder.path().join("model.safetensors"), &whole[..whole.len() - 10]).unwrap();
+    assert!(message(folder.path()).contains("truncated"));
+    fs::write(folder.path().join("model.safetensors"), "not tensors at all").unwrap();
+    assert!(message(folder.path()).contains("model.safetensors"));
+}
