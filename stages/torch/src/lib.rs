@@ -3,6 +3,7 @@
 //! The program of this crate is a worker: it reads a request, leaves files, and knows neither the store nor the plan.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod cuda_library;
 pub mod device;
 pub mod lora;
 pub mod model;

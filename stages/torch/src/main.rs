@@ -5,17 +5,19 @@ use std::process::ExitCode;
 use neftpipe_protocol::request::Describe;
 use neftpipe_protocol::worker::{Job, Outcome, Worker, description, run};
 use neftpipe_protocol::{Failure, Kind};
-use neftpipe_stage_torch::device;
+use neftpipe_stage_torch::device::Devices;
 
 /// The kinds that this program carries out.
 const KINDS: &[Kind] = &[];
 
-struct TorchWorker;
+struct TorchWorker {
+    devices: Devices,
+}
 
 impl Worker for TorchWorker {
     fn describe(&self) -> Describe {
         let name = concat!("neftpipe-stage-torch ", env!("CARGO_PKG_VERSION"));
-        description(name, KINDS, device::facts())
+        description(name, KINDS, self.devices.facts())
     }
 
     fn execute(&self, job: &Job) -> Result<Outcome, Failure> {
@@ -26,5 +28,5 @@ impl Worker for TorchWorker {
 }
 
 fn main() -> ExitCode {
-    run(&TorchWorker)
+    run(&TorchWorker { devices: Devices::find() })
 }
