@@ -1,0 +1,91 @@
+//! What planning must know of the world, from the store, the disk, the lock file and the environment.
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+
+use indexmap::IndexMap;
+use neftpipe_protocol::params::DownloadParams;
+use neftpipe_protocol::{Digest, Failure};
+use serde_json::Value;
+
+use crate::engine::lockfile::LockFile;
+use crate::local_files;
+use crate::plan::{Facts, Found, Preimage};
+use crate::spec::model::{Instance, Pipeline};
+use crate::store::{Entry, Lookup, Store};
+
+/// Earlier results of a stage that a miss is compared with.
+const EARLIER: usize = 64;
+
+/// Facts for one pipeline.
+pub struct World<'a> {
+    store: &'a Store,
+    base: PathBuf,
+    /// What movable sources resolved to; a run adds to it.
+    pub lock: RefCell<LockFile>,
+}
+
+impl<'a> World<'a> {
+    /// The world of a pipeline.
+    ///
+    /// # Errors
+    /// Where its lock file cannot be read.
+    pub fn new(store: &'a Store, pipeline: &Pipeline) -> Result<Self, Failure> {
+        let lock = RefCell::new(LockFile::open(&pipeline.file)?);
+        Ok(Self { store, base: pipeline.base.clone(), lock })
+    }
+
+    /// Earlier results of a stage, newest first, with the instance that made each.
+    pub fn history(&self, stage: &str) -> Vec<(String, Preimage)> {
+        let keys = self.store.history(stage, EARLIER).unwrap_or_else(|error| {
+            tracing::warn!("{error}");
+            Vec::new()
+        });
+        let entries = keys.iter().filter_map(|key| self.store.entry(key).ok().flatten());
+        entries.filter_map(|entry| Some((entry.stage, serde_json::from_value(entry.preimage).ok()?))).collect()
+    }
+}
+
+impl Facts for World<'_> {
+    fn lookup(&self, key: &Digest) -> Result<Found, Failure> {
+        Ok(match self.store.lookup(key)? {
+            Lookup::Hit(entry) => Found::Hit(digests(&entry)),
+            Lookup::Incomplete { missing, .. } => Found::Incomplete(outputs(&missing)),
+            Lookup::Miss => Found::Miss,
+        })
+    }
+
+    fn local_files(&self, from: &str, select: &[String]) -> Result<IndexMap<String, Digest>, Failure> {
+        let root = self.base.join(from.strip_prefix("file:").unwrap_or(from));
+        let files = local_files::of_source(&root, select)?;
+        let paths: Vec<PathBuf> = files.iter().map(|file| file.path.clone()).collect();
+        let digests = self.store.digest_files(&paths)?;
+        Ok(files.into_iter().map(|file| file.name).zip(digests).collect())
+    }
+
+    fn resolved(&self, params: &DownloadParams) -> Option<Value> {
+        self.lock.borrow().get(params).cloned()
+    }
+
+    fn env(&self, name: &str) -> Option<Digest> {
+        crate::env::named(name).map(|value| Digest::of(value.as_encoded_bytes()))
+    }
+
+    fn earlier(&self, instance: &Instance) -> Vec<Preimage> {
+        let mut history = self.history(&instance.stage);
+        history.retain(|(id, _)| *id == instance.id);
+        history.into_iter().map(|(_, preimage)| preimage).collect()
+    }
+}
+
+/// Digests of an entry's outputs by name.
+pub fn digests(entry: &Entry) -> IndexMap<String, Digest> {
+    entry.outputs.iter().map(|(name, artifact)| (name.clone(), artifact.digest)).collect()
+}
+
+/// The outputs among `OUTPUT/PATH` that lack files.
+fn outputs(missing: &[String]) -> Vec<String> {
+    let mut names: Vec<String> = missing.iter().map(|file| file.split('/').next().unwrap_or(file).to_owned()).collect();
+    names.dedup();
+    names
+}
