@@ -7,7 +7,7 @@
 //! | `dataset` | `rows.jsonl` (each a [`DatasetRow`]), `dataset.json` (counts) |
 //! | `prompts` | `prompts.jsonl` (each a [`PromptRow`]) |
 //! | `tokens` | `train.safetensors`, `heldout.safetensors`, `tokens.json` (a [`TokensInfo`]) |
-//! | `adapter` | `adapter_model.safetensors`, `adapter_config.json` (as PEFT writes them), `neftpipe.json` (an [`AdapterInfo`]), `steps.jsonl` (a line an optimizer step), `metrics.json` |
+//! | `adapter` | `adapter_model.safetensors`, `adapter_config.json` (as PEFT writes them), `neftpipe.json` (an [`AdapterInfo`]), `steps.jsonl` (a [`TrainStep`] a line), `metrics.json` (a [`TrainMetrics`]) |
 //! | `answers` | `answers.json`: AlpacaEval's list of {instruction, output, generator, …} (each an [`AnswerRow`]) |
 //! | `verdict` | `verdict.json` (figures), `rows.jsonl` (measures by row), `annotations.json` (AlpacaEval's form, when answers were compared) |
 //! | `report` | `index.html`, `report.json` |
@@ -187,6 +187,55 @@ pub struct AdapterInfo {
     pub base_model: crate::Digest,
     /// Optimizer steps.
     pub steps: u64,
+}
+
+/// A line of `steps.jsonl`: one optimizer step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainStep {
+    /// Counts from 1.
+    pub step: u64,
+    /// Nats per trained token of the step's batch, noise on.
+    pub loss: f64,
+    /// The learning rate of the step.
+    pub learning_rate: f64,
+    /// The noise's alpha of the step.
+    pub alpha: f64,
+    /// Mean of alpha/√(L·d) over the rows of the step.
+    pub noise_magnitude: f64,
+    /// Global norm of the gradient before clipping.
+    pub gradient_norm: f64,
+    /// Tokens of the batch without padding.
+    pub tokens: u64,
+    /// Tokens that carried loss.
+    pub trained_tokens: u64,
+}
+
+/// `metrics.json` of an adapter: what training came to, the same for every run of its key.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainMetrics {
+    /// Optimizer steps.
+    pub steps: u64,
+    /// Loss of the last step, noise on.
+    pub final_loss: f64,
+    /// Losses on a fixed sample of the rows trained on, noise off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe_train: Option<ProbeLosses>,
+    /// Losses on a fixed sample of the rows kept out, noise off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe_heldout: Option<ProbeLosses>,
+}
+
+/// Losses of the finished model on fixed rows of one split, noise off. Lists run in parallel.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProbeLosses {
+    /// Nats per trained token over all the rows.
+    pub loss: f64,
+    /// Which rows of the split, counted from 0: the same for all runs on the same tokens.
+    pub rows: Vec<u64>,
+    /// Mean loss of each row's trained tokens, in nats.
+    pub losses: Vec<f64>,
+    /// Trained tokens of each row.
+    pub trained_tokens: Vec<u64>,
 }
 
 /// Named figures, in a stable order.
