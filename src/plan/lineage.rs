@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use indexmap::IndexMap;
-use neftpipe_protocol::request::{Lineage, LineageStage};
+use neftpipe_protocol::request::{Lineage, LineageInput, LineageStage};
 use neftpipe_protocol::{Digest, Kind};
 
 use crate::spec::model::Pipeline;
@@ -44,7 +44,10 @@ pub fn is_wanted(kind: Kind) -> bool {
 fn stage(pipeline: &Pipeline, at: usize, made: Made<'_>) -> LineageStage {
     let instance = &pipeline.instances[at];
     let inputs = instance.inputs.iter().map(|(slot, inputs)| {
-        let inputs = inputs.iter().map(|input| pipeline.instances[input.instance].id.clone());
+        let inputs = inputs.iter().map(|input| LineageInput {
+            stage: pipeline.instances[input.instance].id.clone(),
+            output: input.output.clone(),
+        });
         (slot.clone(), inputs.collect())
     });
     LineageStage {

@@ -107,12 +107,21 @@ pub struct LineageStage {
     pub axes: IndexMap<String, Value>,
     /// Parameters that are not at their defaults.
     pub params: Value,
-    /// Inputs by slot: the instances that made them.
-    pub inputs: IndexMap<String, Vec<String>>,
+    /// Inputs by slot.
+    pub inputs: IndexMap<String, Vec<LineageInput>>,
     /// Outputs by name.
     pub outputs: IndexMap<String, Digest>,
     /// The stage's key.
     pub key: Digest,
+}
+
+/// An input of a stage: the output of another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LineageInput {
+    /// The instance that made it.
+    pub stage: String,
+    /// Which of its outputs, by name.
+    pub output: String,
 }
 
 /// What a worker leaves in `result.json`.
