@@ -136,7 +136,11 @@ fn announce(bundle: &Bundle, folder: &Path) {
         folder.display()
     );
     if !bundle.tested {
+<<<<<<< HEAD
         eprintln!("This libtorch is pinned but has not been tried on a machine of its kind; please tell how it goes.");
+=======
+        eprintln!("This libtorch is pinned, but untested on a machine of its kind.");
+>>>>>>> c9930d3 (Try the driver's answers with a driver library of a few lines, and say no more than was tested)
     }
 }
 

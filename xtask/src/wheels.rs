@@ -110,7 +110,7 @@ pub const BUNDLES: &[Bundle] = &[
         tested: false,
         wheels: &[LINUX_X86_64_CUDA, LINUX_X86_64_NVIDIA],
         download_mb: 2531,
-        unpacked_mb: 3808,
+        unpacked_mb: 3844,
     },
     Bundle {
         platform: "linux-aarch64",

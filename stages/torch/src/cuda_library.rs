@@ -106,14 +106,14 @@ impl Driver {
     }
 
     fn too_old_for(&self, runtime: CudaVersion) -> String {
-        let release = self.release.as_deref().unwrap_or("installed");
+        let release = self.release.as_deref().map(|release| format!(" {release}")).unwrap_or_default();
         let wanted = match runtime.major {
             13 => " (580 or newer)",
             12 => " (525 or newer)",
             _ => "",
         };
         format!(
-            "the NVIDIA driver {release} serves CUDA {} at most, and this libtorch is built for CUDA {runtime}. Update the driver{wanted}, \
+            "the NVIDIA driver{release} serves CUDA {} at most, and this libtorch is built for CUDA {runtime}. Update the driver{wanted}, \
              set LIBTORCH to a libtorch of the same version built for CUDA {}, or set `device: cpu`",
             self.cuda, self.cuda.major
         )
