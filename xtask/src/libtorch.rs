@@ -117,8 +117,11 @@ fn obtain(
 
     let partial = cache.join(format!("{}.partial", bundle.folder_name()));
     remove(&partial)?;
-    let sizes = unpack::unpack(bundle, &wheels, &partial)?;
-    write_manifest(&partial, &sizes)?;
+    let unpacked = unpack::unpack(bundle, &wheels, &partial);
+    if unpacked.is_err() {
+        remove(&partial)?; // a full disk is no place for half a libtorch
+    }
+    write_manifest(&partial, &unpacked?)?;
     remove(&folder)?; // what an older set-up left damaged
     fs::rename(&partial, &folder).map_err(Error::io("rename", &partial))?;
     remove(&wheels)?;
@@ -136,11 +139,7 @@ fn announce(bundle: &Bundle, folder: &Path) {
         folder.display()
     );
     if !bundle.tested {
-<<<<<<< HEAD
-        eprintln!("This libtorch is pinned but has not been tried on a machine of its kind; please tell how it goes.");
-=======
         eprintln!("This libtorch is pinned, but untested on a machine of its kind.");
->>>>>>> c9930d3 (Try the driver's answers with a driver library of a few lines, and say no more than was tested)
     }
 }
 

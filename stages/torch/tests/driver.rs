@@ -4,11 +4,10 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used)]
 
-#[path = "../src/cuda_library.rs"]
-mod cuda_library;
-
 use std::path::Path;
 use std::process::Command;
+
+use neftpipe_stage_torch::cuda_library;
 
 /// Not a test by itself: what the tests below start in a process that finds their driver.
 #[test]

@@ -2,12 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
-#[path = "../src/cuda_library.rs"]
-mod cuda_library;
-
 use std::collections::BTreeSet;
 
-use cuda_library::CudaLibrary;
+use neftpipe_stage_torch::cuda_library::{self, CudaLibrary};
 use tch::{Device, Kind, Tensor};
 
 #[test]
