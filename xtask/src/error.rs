@@ -34,7 +34,7 @@ pub enum Error {
 
     #[error(
         "the NVIDIA driver {release} is too old for the CUDA of libtorch {VERSION}, which needs driver {OLDEST_DRIVER} or newer. \
-         Update the driver; or say `--cpu` to go without the GPU; or set LIBTORCH to a libtorch {VERSION} built for an older CUDA"
+         Update the driver; or say `--cpu` here and `device: cpu` in the pipeline to go without the GPU; or set LIBTORCH to a libtorch {VERSION} built for an older CUDA"
     )]
     DriverTooOld { release: String },
 
