@@ -34,16 +34,16 @@ impl<'a> World<'a> {
         let lock = RefCell::new(LockFile::open(&pipeline.file)?);
         Ok(Self { store, base: pipeline.base.clone(), lock })
     }
+}
 
-    /// Earlier results of a stage, newest first, with the instance that made each.
-    pub fn history(&self, stage: &str) -> Vec<(String, Preimage)> {
-        let keys = self.store.history(stage, EARLIER).unwrap_or_else(|error| {
-            tracing::warn!("{error}");
-            Vec::new()
-        });
-        let entries = keys.iter().filter_map(|key| self.store.entry(key).ok().flatten());
-        entries.filter_map(|entry| Some((entry.stage, serde_json::from_value(entry.preimage).ok()?))).collect()
-    }
+/// Earlier results of a stage, newest first, with the instance that made each.
+pub fn history(store: &Store, stage: &str) -> Vec<(String, Preimage)> {
+    let keys = store.history(stage, EARLIER).unwrap_or_else(|error| {
+        tracing::warn!("{error}");
+        Vec::new()
+    });
+    let entries = keys.iter().filter_map(|key| store.entry(key).ok().flatten());
+    entries.filter_map(|entry| Some((entry.stage, serde_json::from_value(entry.preimage).ok()?))).collect()
 }
 
 impl Facts for World<'_> {
@@ -72,7 +72,7 @@ impl Facts for World<'_> {
     }
 
     fn earlier(&self, instance: &Instance) -> Vec<Preimage> {
-        let mut history = self.history(&instance.stage);
+        let mut history = history(self.store, &instance.stage);
         history.retain(|(id, _)| *id == instance.id);
         history.into_iter().map(|(_, preimage)| preimage).collect()
     }

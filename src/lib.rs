@@ -7,6 +7,7 @@
 pub mod cli;
 pub mod engine;
 pub mod env;
+pub mod exec;
 pub mod exit;
 pub mod facts;
 pub mod local_files;

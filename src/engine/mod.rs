@@ -1,4 +1,94 @@
-//! Carrying out a plan.
+//! Carrying out a plan: one dispatcher owns the state of the run, a thread for each stage at work does the waiting.
+//!
+//! It knows instances, keys and the store, not what a kind does: that is the workers'. Whatever it does is told as
+//! [`event::Event`]s.
 
+mod attempt;
+mod dispatcher;
 pub mod event;
 pub mod lockfile;
+mod reuse;
+mod stage;
+
+use std::path::Path;
+
+use neftpipe_protocol::{Failure, FailureClass};
+
+use crate::exec::{Executor, Machine, Stop};
+use crate::facts::World;
+use crate::plan::Selection;
+use crate::spec::model::{Instance, Pipeline};
+use crate::store::Store;
+use event::{Event, RunOutcome};
+
+/// What a run is made of.
+pub struct Run<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// The pipeline.
+    pub pipeline: &'a Pipeline,
+    /// Instances to bring up to date, with all that they need.
+    pub selection: &'a Selection,
+    /// Instances to carry out although their result is there.
+    pub forced: &'a Selection,
+    /// Where results are.
+    pub store: &'a Store,
+    /// What planning must know.
+    pub world: &'a World<'a>,
+    /// What carries out attempts.
+    pub executor: &'a dyn Executor,
+    /// What stages may use at a time.
+    pub machine: Machine,
+    /// How to go about it.
+    pub options: Options,
+    /// Told when somebody wants the run to end.
+    pub stop: Stop,
+}
+
+impl Run<'_> {
+    /// Whether an instance is carried out although its result is there.
+    fn forced_is(&self, instance: &Instance) -> bool {
+        self.forced.indexes().any(|index| self.pipeline.instances[index].id == instance.id)
+    }
+}
+
+/// How to go about a run.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Stages at a time; as many as the machine holds where not said.
+    pub jobs: Option<usize>,
+    /// Start nothing more once something has failed.
+    pub fail_fast: bool,
+    /// Let stages that gather go on with the instances that succeeded.
+    pub partial: bool,
+    /// Let no stage touch the network.
+    pub offline: bool,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone)]
+pub struct Summary {
+    /// How.
+    pub outcome: RunOutcome,
+    /// Classes of the failures, for the exit code.
+    pub failures: Vec<FailureClass>,
+}
+
+/// Carries out a run. Every event is handed on as it happens.
+///
+/// # Errors
+/// Where the store cannot be worked with; failures of stages are in the summary.
+pub fn run(run: &Run<'_>, emit: &mut dyn FnMut(&Event)) -> Result<Summary, Failure> {
+    attempt::clean_up_dead(run.store)?;
+    let _alive = attempt::announce(run.store, run.id)?;
+    let summary = dispatcher::dispatch(run, emit)?;
+    attempt::remove_folder(&attempt::folder(run.store, run.id))?;
+    Ok(summary)
+}
+
+/// Where the logs of a stage lie, in the folder of its run.
+pub fn logs_of(runs: &Path, run: &str, slug: &str) -> std::path::PathBuf {
+    runs.join(run).join("logs").join(slug)
+}
+
+pub use attempt::{folder as attempts_of, slug};

@@ -35,6 +35,16 @@ impl Selection {
         self.0[index]
     }
 
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        !self.0.contains(&true)
+    }
+
+    /// The instances of either.
+    pub fn union(&self, other: &Self) -> Self {
+        Self(self.0.iter().zip(&other.0).map(|(a, b)| *a || *b).collect())
+    }
+
     /// Its instances in order.
     pub fn indexes(&self) -> impl Iterator<Item = usize> {
         self.0.iter().enumerate().filter_map(|(index, &is_in)| is_in.then_some(index))

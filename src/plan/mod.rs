@@ -19,7 +19,7 @@ use serde_json::Value;
 pub use graph::{Graph, Selection};
 pub use lineage::Made;
 pub use preimage::{InputDigest, Preimage};
-pub use reason::{Reason, differences, nearest};
+pub use reason::{Reason, differences, nearest, of_miss};
 
 use crate::spec::model::{Instance, Pipeline};
 

@@ -76,7 +76,7 @@ impl std::fmt::Display for Reason {
 }
 
 /// The reasons of a miss, given earlier results of the instance.
-pub(super) fn of_miss(preimage: &Preimage, earlier: &[Preimage]) -> Vec<Reason> {
+pub fn of_miss(preimage: &Preimage, earlier: &[Preimage]) -> Vec<Reason> {
     nearest(preimage, earlier).map_or_else(|| vec![Reason::NeverRan], |old| differences(old, preimage))
 }
 

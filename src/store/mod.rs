@@ -28,6 +28,8 @@ pub use error::{Result, StoreError};
 pub use lock::{Lock, Waiting};
 pub use view::Materialize;
 
+pub(crate) use files::remove_tree;
+
 use identity::Identities;
 
 /// An open store. Cheap to share by reference between threads.

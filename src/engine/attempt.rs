@@ -1,0 +1,76 @@
+//! The folders in which stages work: `attempts/<run>/<stage>/`, and what is left of them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use neftpipe_protocol::Failure;
+use neftpipe_protocol::worker::io_failure;
+
+use crate::store::{Lock, Store, Waiting, remove_tree};
+
+/// Files of an attempt that stay readable after it.
+const LOGS: [&str; 3] = ["stdout.log", "stderr.log", "events.jsonl"];
+
+/// The folder of a run's attempts.
+pub fn folder(store: &Store, run: &str) -> PathBuf {
+    store.attempts_dir().join(run)
+}
+
+/// An instance's name as a folder's name.
+pub fn slug(index: usize, id: &str) -> String {
+    let safe: String =
+        id.chars().map(|c| if c.is_ascii_alphanumeric() || "._-=,".contains(c) { c } else { '_' }).collect();
+    format!("{index:05}-{}", safe.chars().take(80).collect::<String>())
+}
+
+/// Says that a run is alive, until the lock is dropped.
+pub fn announce(store: &Store, run: &str) -> Result<Lock, Failure> {
+    match Lock::attempt(&lock_path(store, run), &format!("run {run}"))? {
+        Waiting::Held(lock) => Ok(lock),
+        Waiting::Busy(_) => Err(Failure::internal(format!("there is a run {run} already"))),
+    }
+}
+
+/// Removes the attempts of runs that died.
+pub fn clean_up_dead(store: &Store) -> Result<(), Failure> {
+    let attempts = store.attempts_dir();
+    let entries = fs::read_dir(&attempts).map_err(|error| io_failure("read", &attempts, &error))?;
+    for entry in entries.filter_map(Result::ok).filter(|entry| entry.path().is_dir()) {
+        let run = entry.file_name().to_string_lossy().into_owned();
+        if let Waiting::Held(_lock) = Lock::attempt(&lock_path(store, &run), "clean-up")? {
+            remove_folder(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes an empty folder for one attempt.
+pub fn make(dir: &Path) -> Result<(), Failure> {
+    remove_folder(dir)?;
+    let out = dir.join("out");
+    fs::create_dir_all(&out).map_err(|error| io_failure("create", &out, &error))
+}
+
+/// Removes a folder with all that is in it, if it is there.
+pub fn remove_folder(dir: &Path) -> Result<(), Failure> {
+    Ok(remove_tree(dir)?)
+}
+
+/// Moves what an attempt printed to where it can be read later. A log that is lost is no reason to lose the result.
+pub fn keep_logs(dir: &Path, logs: &Path) {
+    if let Err(error) = fs::create_dir_all(logs) {
+        tracing::warn!("{}: {error}", logs.display());
+    }
+    for name in LOGS {
+        let from = dir.join(name);
+        if from.exists()
+            && let Err(error) = fs::rename(&from, logs.join(name))
+        {
+            tracing::warn!("{}: {error}", from.display());
+        }
+    }
+}
+
+fn lock_path(store: &Store, run: &str) -> PathBuf {
+    store.attempts_dir().join(format!("{run}.lock"))
+}

@@ -1,0 +1,34 @@
+//! The files of an attempt directory that every executor writes.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+
+/// What the program printed.
+pub const STDOUT_FILE: &str = "stdout.log";
+/// What it printed as errors and logs.
+pub const STDERR_FILE: &str = "stderr.log";
+
+const TAIL_BYTES: u64 = 4096;
+const TAIL_LINES: usize = 12;
+
+/// The last lines that the program of an attempt printed: of stderr, or of stdout where stderr is empty.
+pub fn log_tail(attempt: &Path) -> String {
+    let stderr = tail(&attempt.join(STDERR_FILE));
+    if stderr.is_empty() { tail(&attempt.join(STDOUT_FILE)) } else { stderr }
+}
+
+fn tail(path: &Path) -> String {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|mut file| {
+        let end = file.seek(SeekFrom::End(0))?;
+        file.seek(SeekFrom::Start(end.saturating_sub(TAIL_BYTES)))?;
+        file.read_to_end(&mut bytes)
+    });
+    if let Err(error) = read {
+        tracing::debug!("{}: {error}", path.display());
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+    lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+}

@@ -1,0 +1,173 @@
+//! Attempts in child processes of this one.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use neftpipe_protocol::event::Event;
+use neftpipe_protocol::params::CommandParams;
+use neftpipe_protocol::request::{EVENTS_FILE, REQUEST_FILE, RESULT_FILE, StageResult, Success};
+use neftpipe_protocol::worker::{io_failure, write_json};
+use neftpipe_protocol::{Failure, Kind};
+
+use super::command;
+use super::process::{self, Ended};
+use super::tail::Tail;
+use super::watchdog::Watchdog;
+use super::{CommandTask, Executor, Outcome, Stop, Task, Workers, log_tail};
+use crate::env;
+
+/// Where programs put temporary files, in the attempt directory.
+const TMP_DIR: &str = "tmp";
+
+/// Carries out attempts on this machine.
+#[derive(Debug)]
+pub struct Local {
+    workers: Workers,
+    watchdog: OnceLock<Watchdog>,
+}
+
+impl Local {
+    /// With these workers.
+    pub fn new(workers: Workers) -> Self {
+        Self { workers, watchdog: OnceLock::new() }
+    }
+
+    fn attempt(&self, task: &Task, observe: &mut dyn FnMut(Event), stop: &Stop) -> Result<Outcome, Failure> {
+        let attempt = &task.request.attempt;
+        let tmp = attempt.join(TMP_DIR);
+        fs::create_dir_all(&tmp).map_err(|error| io_failure("create", &tmp, &error))?;
+        let program = match &task.command {
+            Some(command) => shell(task, command),
+            None => self.worker(task)?,
+        };
+        let mut tail = Tail::open(&attempt.join(EVENTS_FILE));
+        let ended = process::run(program, attempt, self.watchdog()?, task.timeout, stop, &mut || tail.read(observe))
+            .map_err(|error| Failure::environment(format!("{} cannot be started: {error}", task.request.stage)))?;
+        if task.command.is_some() { of_command(task, ended) } else { of_worker(task, ended) }
+    }
+
+    fn worker(&self, task: &Task) -> Result<Command, Failure> {
+        let request = &task.request;
+        let path = request.attempt.join(REQUEST_FILE);
+        write_json(&path, request)?;
+        let events = request.attempt.join(EVENTS_FILE);
+        File::create(&events).map_err(|error| io_failure("write", &events, &error))?;
+        let mut program = Command::new(self.workers.program(request.kind)?);
+        program.args(["exec", "--request"]).arg(path).current_dir(&request.attempt);
+        program.env("TMPDIR", request.attempt.join(TMP_DIR)).env("OMP_NUM_THREADS", request.threads.to_string());
+        show_gpus(task, &mut program);
+        Ok(program)
+    }
+
+    fn watchdog(&self) -> Result<&Watchdog, Failure> {
+        if self.watchdog.get().is_none() {
+            let watchdog = Watchdog::start()
+                .map_err(|error| Failure::environment(format!("/bin/sh cannot be started: {error}")))?;
+            let _ = self.watchdog.set(watchdog); // another thread was first: its watchdog serves as well
+        }
+        Ok(self.watchdog.get().expect("it was just set"))
+    }
+}
+
+impl Executor for Local {
+    fn execute(&self, task: &Task, observe: &mut dyn FnMut(Event), stop: &Stop) -> Outcome {
+        self.attempt(task, observe, stop).unwrap_or_else(|failure| Outcome::Finished(StageResult::Failed(failure)))
+    }
+
+    fn torch_worker(&self) -> Option<PathBuf> {
+        self.workers.torch().ok()
+    }
+}
+
+/// A command sees nothing of our environment but what it cannot do without and what it names.
+fn shell(task: &Task, command: &CommandTask) -> Command {
+    let mut program = Command::new("/bin/sh");
+    program.arg("-c").arg(&command.script).current_dir(&command.directory).env_clear();
+    for name in ["PATH", "HOME"] {
+        program.envs(env::named(name).map(|value| (name, value)));
+    }
+    program.env("LANG", "C.UTF-8").env("TMPDIR", task.request.attempt.join(TMP_DIR));
+    program.envs(command.variables.iter().map(|(name, value)| (name, value)));
+    show_gpus(task, &mut program);
+    program
+}
+
+fn show_gpus(task: &Task, program: &mut Command) {
+    if let Some(gpus) = &task.gpus {
+        program.env("CUDA_VISIBLE_DEVICES", gpus.join(","));
+    }
+}
+
+/// The end of a worker: its exit status and its result must agree.
+fn of_worker(task: &Task, ended: Ended) -> Result<Outcome, Failure> {
+    let result = read_result(task)?;
+    Ok(match (ended, result) {
+        (Ended::Exited(status) | Ended::Stopped(status), Some(result @ StageResult::Succeeded(_)))
+            if status.success() =>
+        {
+            Outcome::Finished(result)
+        }
+        (Ended::Exited(status), Some(result @ StageResult::Failed(_))) if !status.success() => {
+            Outcome::Finished(result)
+        }
+        (Ended::Stopped(_), Some(result @ StageResult::Interrupted)) => Outcome::Finished(result),
+        (Ended::Stopped(_), _) => Outcome::Cancelled,
+        (Ended::TimedOut, _) => Outcome::TimedOut(task.timeout.unwrap_or_default()),
+        (Ended::Exited(status), _) => died(status),
+    })
+}
+
+fn read_result(task: &Task) -> Result<Option<StageResult>, Failure> {
+    let path = task.request.attempt.join(RESULT_FILE);
+    match fs::read(&path) {
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(io_failure("read", &path, &error)),
+    }
+}
+
+/// The end of a command: its exit status says whether it succeeded, and its outputs must be there.
+fn of_command(task: &Task, ended: Ended) -> Result<Outcome, Failure> {
+    let status = match ended {
+        Ended::TimedOut => return Ok(Outcome::TimedOut(task.timeout.unwrap_or_default())),
+        Ended::Stopped(status) if !status.success() => return Ok(Outcome::Cancelled),
+        Ended::Stopped(status) | Ended::Exited(status) => status,
+    };
+    if let Some(code) = status.code().filter(|&code| code != 0) {
+        let message = format!("the command ended with exit status {code}");
+        return Ok(Outcome::Finished(StageResult::Failed(with_log(Failure::data(message), task))));
+    }
+    if !status.success() {
+        return Ok(died(status));
+    }
+    let params: CommandParams = serde_json::from_value(task.request.params.clone())
+        .map_err(|error| Failure::internal(format!("{}: parameters: {error}", task.request.stage)))?;
+    let outputs = command::outputs(&params);
+    for (name, _) in &outputs {
+        let path = command::output_path(&params, &task.request.out, name);
+        if !path.exists() {
+            let shown = path.strip_prefix(&task.request.out).unwrap_or(&path).display();
+            let failure = Failure::data(format!("the command left no {shown} in {{out}} for its output `{name}`"));
+            return Ok(Outcome::Finished(StageResult::Failed(with_log(failure, task))));
+        }
+    }
+    let success = Success { outputs: outputs.into_iter().collect(), ..Success::default() };
+    Ok(Outcome::Finished(StageResult::Succeeded(Box::new(success))))
+}
+
+fn with_log(mut failure: Failure, task: &Task) -> Failure {
+    debug_assert_eq!(task.request.kind, Kind::Command);
+    let log = log_tail(&task.request.attempt);
+    if !log.is_empty() {
+        failure.message = format!("{}; it last printed:\n{log}", failure.message);
+    }
+    failure
+}
+
+fn died(status: std::process::ExitStatus) -> Outcome {
+    use std::os::unix::process::ExitStatusExt;
+    const SIGKILL: i32 = 9;
+    Outcome::Died { status: status.to_string(), killed: status.signal() == Some(SIGKILL) }
+}

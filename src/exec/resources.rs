@@ -1,0 +1,219 @@
+//! What stages may use of the machine at a time: cores, memory and GPUs.
+//!
+//! GPUs are slots with names: what is granted is told to the program as `CUDA_VISIBLE_DEVICES`, and never more than what
+//! this process itself was given.
+
+use std::fs;
+
+use neftpipe_protocol::Failure;
+
+/// What there is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Machine {
+    /// Cores that this process may use.
+    pub cpus: u32,
+    /// Bytes of memory.
+    pub memory_bytes: u64,
+    /// GPUs that this process may use, by index or UUID.
+    pub gpus: Vec<String>,
+}
+
+/// What one stage wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Want {
+    /// Cores.
+    pub cpus: u32,
+    /// Bytes of memory.
+    pub memory_bytes: u64,
+    /// GPUs.
+    pub gpus: WantGpus,
+}
+
+/// How many GPUs a stage wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WantGpus {
+    /// It has no use for one.
+    Indifferent,
+    /// One where there are any.
+    OneIfAny,
+    /// So many.
+    Exactly(u32),
+}
+
+/// What one stage was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// Cores.
+    pub cpus: u32,
+    /// Bytes of memory.
+    pub memory_bytes: u64,
+    /// GPUs, where that was a question.
+    pub gpus: Option<Vec<String>>,
+}
+
+impl Machine {
+    /// Looks at this machine. `visible` is the mask of GPUs that something set for this process.
+    pub fn detect(visible: Option<&str>) -> Self {
+        let cpus = std::thread::available_parallelism().map_or(1, |count| count.get() as u32);
+        let gpus = match visible {
+            Some(mask) => mask.split(',').map(|id| id.trim().to_owned()).filter(|id| !id.is_empty()).collect(),
+            None => driver_gpus(),
+        };
+        Self { cpus, memory_bytes: memory_bytes(), gpus }
+    }
+
+    /// Keeps only these GPUs.
+    ///
+    /// # Errors
+    /// Where one of them is not there.
+    pub fn use_gpus(&mut self, ids: &[String]) -> Result<(), Failure> {
+        if let Some(id) = ids.iter().find(|id| !self.gpus.contains(id)) {
+            let there = if self.gpus.is_empty() { "none".to_owned() } else { self.gpus.join(", ") };
+            return Err(Failure::environment(format!("the GPU {id} is not there; usable: {there}")));
+        }
+        self.gpus = ids.to_vec();
+        Ok(())
+    }
+
+    /// The wish within what there is, and what was cut off it.
+    ///
+    /// # Errors
+    /// Where it wants GPUs that are not there: those are never replaced by anything else.
+    pub fn fit(&self, mut want: Want) -> Result<(Want, Option<String>), Failure> {
+        if let WantGpus::Exactly(count) = want.gpus
+            && count as usize > self.gpus.len()
+        {
+            return Err(Failure::environment(format!("it wants {count} GPUs; {} are usable here", self.gpus.len()))
+                .with_hint("`neftpipe doctor` says what was found; `resources: { gpus: auto }` takes a CPU instead"));
+        }
+        let mut cut = Vec::new();
+        if want.cpus > self.cpus {
+            cut.push(format!("{} of {} cores", self.cpus, want.cpus));
+            want.cpus = self.cpus;
+        }
+        if want.memory_bytes > self.memory_bytes {
+            let gibibytes = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+            cut.push(format!(
+                "{:.1} of {:.1} GiB of memory",
+                gibibytes(self.memory_bytes),
+                gibibytes(want.memory_bytes)
+            ));
+            want.memory_bytes = self.memory_bytes;
+        }
+        let cut = (!cut.is_empty()).then(|| format!("this machine has only {} that a stage wants", cut.join(" and ")));
+        Ok((want, cut))
+    }
+}
+
+/// What is free at the moment.
+#[derive(Debug)]
+pub struct Pool {
+    free: Machine,
+    jobs: usize,
+}
+
+impl Pool {
+    /// All of the machine, for at most so many stages at a time.
+    pub fn new(machine: Machine, jobs: usize) -> Self {
+        Self { free: machine, jobs }
+    }
+
+    /// Whether another stage could start, if it wanted little.
+    pub fn has_room(&self) -> bool {
+        self.jobs > 0
+    }
+
+    /// Takes what a stage wants, if it is free. The wish must fit the machine ([`Machine::fit`]).
+    pub fn take(&mut self, want: &Want, machine: &Machine) -> Option<Grant> {
+        let gpus = match want.gpus {
+            WantGpus::Indifferent => None,
+            WantGpus::OneIfAny if machine.gpus.is_empty() => None,
+            WantGpus::OneIfAny => Some(1),
+            WantGpus::Exactly(count) => Some(count as usize),
+        };
+        let is_free = self.jobs > 0
+            && self.free.cpus >= want.cpus
+            && self.free.memory_bytes >= want.memory_bytes
+            && self.free.gpus.len() >= gpus.unwrap_or(0);
+        is_free.then(|| {
+            self.jobs -= 1;
+            self.free.cpus -= want.cpus;
+            self.free.memory_bytes -= want.memory_bytes;
+            let gpus = gpus.map(|count| self.free.gpus.drain(..count).collect());
+            Grant { cpus: want.cpus, memory_bytes: want.memory_bytes, gpus }
+        })
+    }
+
+    /// Gives back what a stage was given.
+    pub fn give_back(&mut self, grant: Grant) {
+        self.jobs += 1;
+        self.free.cpus += grant.cpus;
+        self.free.memory_bytes += grant.memory_bytes;
+        self.free.gpus.extend(grant.gpus.into_iter().flatten());
+        self.free.gpus.sort();
+    }
+}
+
+/// GPUs that the NVIDIA driver lists, by index.
+fn driver_gpus() -> Vec<String> {
+    let count = fs::read_dir("/proc/driver/nvidia/gpus").map_or(0, |entries| entries.flatten().count());
+    (0..count).map(|index| index.to_string()).collect()
+}
+
+/// Memory of the machine, or what the control group of this process may use of it.
+fn memory_bytes() -> u64 {
+    let info = rustix::system::sysinfo();
+    let machine = (info.totalram as u64).saturating_mul(u64::from(info.mem_unit).max(1));
+    let limit = fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse().ok());
+    limit.map_or(machine, |limit: u64| limit.min(machine))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine() -> Machine {
+        Machine { cpus: 4, memory_bytes: 8 << 30, gpus: vec!["2".to_owned(), "5".to_owned()] }
+    }
+
+    fn want(cpus: u32, gpus: WantGpus) -> Want {
+        Want { cpus, memory_bytes: 1 << 30, gpus }
+    }
+
+    #[test]
+    fn nothing_is_given_twice() {
+        let mut pool = Pool::new(machine(), 8);
+        let a = pool.take(&want(2, WantGpus::OneIfAny), &machine()).unwrap();
+        let b = pool.take(&want(2, WantGpus::Exactly(1)), &machine()).unwrap();
+        assert_eq!((a.gpus.clone().unwrap(), b.gpus.clone().unwrap()), (vec!["2".to_owned()], vec!["5".to_owned()]));
+        assert_eq!(pool.take(&want(1, WantGpus::Indifferent), &machine()), None, "no core is free");
+        pool.give_back(a);
+        assert_eq!(pool.take(&want(1, WantGpus::Exactly(2)), &machine()), None);
+        pool.give_back(b);
+        let both = pool.take(&want(1, WantGpus::Exactly(2)), &machine()).unwrap();
+        assert_eq!(both.gpus.unwrap(), ["2", "5"]);
+        assert_eq!(pool.take(&want(1, WantGpus::Exactly(0)), &machine()).unwrap().gpus, Some(Vec::new()));
+    }
+
+    #[test]
+    fn no_more_stages_than_asked_for_run_at_a_time() {
+        let mut pool = Pool::new(machine(), 1);
+        assert!(pool.take(&want(1, WantGpus::Indifferent), &machine()).is_some());
+        assert!(!pool.has_room() && pool.take(&want(1, WantGpus::Indifferent), &machine()).is_none());
+    }
+
+    #[test]
+    fn cores_and_memory_are_cut_with_a_word_and_gpus_are_not() {
+        let (fitting, cut) = machine().fit(Want { cpus: 9, memory_bytes: 9 << 30, gpus: WantGpus::OneIfAny }).unwrap();
+        assert_eq!((fitting.cpus, fitting.memory_bytes), (4, 8 << 30));
+        assert_eq!(cut.unwrap(), "this machine has only 4 of 9 cores and 8.0 of 9.0 GiB of memory that a stage wants");
+        assert!(machine().fit(want(1, WantGpus::Exactly(3))).unwrap_err().message.contains("wants 3 GPUs"));
+    }
+
+    #[test]
+    fn a_mask_is_respected() {
+        assert_eq!(Machine::detect(Some("1, GPU-ab")).gpus, ["1", "GPU-ab"]);
+        assert!(Machine::detect(Some("")).gpus.is_empty());
+        assert!(machine().use_gpus(&["0".to_owned()]).is_err());
+    }
+}
