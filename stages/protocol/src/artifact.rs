@@ -207,35 +207,45 @@ pub struct TrainStep {
     /// Tokens of the batch without padding.
     pub tokens: u64,
     /// Tokens that carried loss.
-    pub trained_tokens: u64,
+    pub supervised_tokens: u64,
 }
 
 /// `metrics.json` of an adapter: what training came to, the same for every run of its key.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+///
+/// The probe is a fixed set of rows whose losses are taken with the noise off. Its lists run in parallel: places of the
+/// rows in their split from 0, mean loss of each row's supervised tokens in nats, and how many of those there are. Runs of
+/// one seed on the same tokens probe the same rows.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct TrainMetrics {
     /// Optimizer steps.
     pub steps: u64,
     /// Loss of the last step, noise on.
-    pub final_loss: f64,
-    /// Losses on a fixed sample of the rows trained on, noise off.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub probe_train: Option<ProbeLosses>,
-    /// Losses on a fixed sample of the rows kept out, noise off.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub probe_heldout: Option<ProbeLosses>,
-}
-
-/// Losses of the finished model on fixed rows of one split, noise off. Lists run in parallel.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ProbeLosses {
-    /// Nats per trained token over all the rows.
-    pub loss: f64,
-    /// Which rows of the split, counted from 0: the same for all runs on the same tokens.
-    pub rows: Vec<u64>,
-    /// Mean loss of each row's trained tokens, in nats.
-    pub losses: Vec<f64>,
-    /// Trained tokens of each row.
-    pub trained_tokens: Vec<u64>,
+    pub final_train_loss: Option<f64>,
+    /// Loss over all supervised tokens of the probe's trained rows, noise off.
+    pub probe_train_loss: Option<f64>,
+    /// The same over its held-out rows.
+    pub probe_heldout_loss: Option<f64>,
+    /// Mean of alpha² over the steps: schedules are compared at equal values of it.
+    pub alpha_mean_square: f64,
+    /// Tokens of all steps, without padding.
+    pub tokens: u64,
+    /// Tokens of all steps that carried loss.
+    pub supervised_tokens: u64,
+    /// Weights that were trained.
+    pub trained_parameters: u64,
+    /// Rows of the training split in the probe.
+    pub probe_train_rows: Vec<u64>,
+    /// Their losses.
+    pub probe_train_losses: Vec<f64>,
+    /// Their supervised tokens.
+    pub probe_train_tokens: Vec<u64>,
+    /// Rows of the held-out split in the probe.
+    pub probe_heldout_rows: Vec<u64>,
+    /// Their losses.
+    pub probe_heldout_losses: Vec<f64>,
+    /// Their supervised tokens.
+    pub probe_heldout_tokens: Vec<u64>,
 }
 
 /// Named figures, in a stable order.
