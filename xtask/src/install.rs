@@ -49,12 +49,13 @@ fn install_libraries(libtorch: &Libtorch, folder: &Path) -> Result<(), Error> {
     remove(&old)
 }
 
-/// Shared libraries only: `libtorch_python` would want a Python, and `libtorch` is a link for the build alone.
+/// Shared libraries only: `libtorch_python` would want a Python, and `libtorch` as a link serves the build alone.
 fn copy_libraries(from: &Path, to: &Path) -> Result<(), Error> {
     for file in entries(from)? {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let is_library = name.contains(".so") || name.ends_with(".dylib");
-        if is_library && !name.starts_with("libtorch_python") && !file.is_symlink() {
+        let is_for_the_build = name == "libtorch.so" && file.is_symlink();
+        if is_library && !is_for_the_build && !name.starts_with("libtorch_python") {
             copy(&file, &to.join(name))?;
         }
     }

@@ -34,7 +34,7 @@ pub fn load() -> CudaLibrary {
         Ok(None) => return CudaLibrary::NoGpu,
         Err(reason) => return CudaLibrary::Unusable(reason),
     };
-    if let Err(message) = load_globally(CUDA_LIBRARY) {
+    if let Err(message) = load_for_good(CUDA_LIBRARY) {
         return if message.starts_with(&format!("{CUDA_LIBRARY}: cannot open")) {
             CudaLibrary::NotInstalled
         } else {
@@ -79,7 +79,7 @@ struct Driver {
 impl Driver {
     /// `None` where there is no driver or no device; an error where there is one that does not answer.
     fn open() -> Result<Option<Self>, String> {
-        let Ok(library) = open(DRIVER_LIBRARY) else { return Ok(None) };
+        let Ok(library) = load_for_good(DRIVER_LIBRARY) else { return Ok(None) };
         let release = kernel_driver_release();
         let unusable = |what: &str| {
             let release = release.as_deref().unwrap_or("of unknown version");
@@ -88,20 +88,20 @@ impl Driver {
             )
         };
         let init: Symbol<unsafe extern "C" fn(u32) -> c_int> =
-            function(&library, c"cuInit").ok_or_else(|| unusable("has no cuInit"))?;
+            function(library, c"cuInit").ok_or_else(|| unusable("has no cuInit"))?;
         let version: Symbol<unsafe extern "C" fn(*mut c_int) -> c_int> =
-            function(&library, c"cuDriverGetVersion").ok_or_else(|| unusable("has no cuDriverGetVersion"))?;
+            function(library, c"cuDriverGetVersion").ok_or_else(|| unusable("has no cuDriverGetVersion"))?;
         // SAFETY: the signature is that of the CUDA driver API; 0 is the only flag it knows.
         match unsafe { init(0) } {
             0 => {}
             NO_DEVICE => return Ok(None),
-            code => return Err(unusable(&format!("does not start: {}", error_text(&library, code)))),
+            code => return Err(unusable(&format!("does not start: {}", error_text(library, code)))),
         }
         let mut packed = 0;
         // SAFETY: as above; the pointer is to a live integer.
         match unsafe { version(&raw mut packed) } {
             0 => Ok(Some(Self { release, cuda: CudaVersion::decode(packed) })),
-            code => Err(unusable(&format!("does not tell its version: {}", error_text(&library, code)))),
+            code => Err(unusable(&format!("does not tell its version: {}", error_text(library, code)))),
         }
     }
 
@@ -120,18 +120,11 @@ impl Driver {
     }
 }
 
-fn open(name: &str) -> Result<Library, libloading::Error> {
+/// Loads a library for the rest of the process: what it registered elsewhere must stay valid.
+fn load_for_good(name: &str) -> Result<&'static Library, String> {
     // SAFETY: loading runs the library's initialisers; these are the vendor's own and expect to be loaded so.
-    unsafe { Library::open(Some(name), RTLD_NOW | RTLD_GLOBAL) }
-}
-
-fn load_globally(name: &str) -> Result<(), String> {
-    match open(name) {
-        Ok(library) => {
-            // Its registrations live in libtorch for the rest of the process: never unload.
-            std::mem::forget(library);
-            Ok(())
-        }
+    match unsafe { Library::open(Some(name), RTLD_NOW | RTLD_GLOBAL) } {
+        Ok(library) => Ok(Box::leak(Box::new(library))),
         Err(libloading::Error::DlOpen { source }) => Err(source.to_string()),
         Err(other) => Err(other.to_string()),
     }
@@ -167,29 +160,13 @@ fn error_text(library: &Library, code: c_int) -> String {
 
 /// The driver's release as the kernel module states it.
 fn kernel_driver_release() -> Option<String> {
-    parse_release(&std::fs::read_to_string("/proc/driver/nvidia/version").ok()?)
-}
-
-/// The first word that looks like a release ("580.65.06") of the line that names the kernel module.
-fn parse_release(text: &str) -> Option<String> {
-    let line = text.lines().find(|line| line.starts_with("NVRM version"))?;
-    line.split_whitespace()
-        .find(|word| word.contains('.') && word.chars().all(|c| c.is_ascii_digit() || c == '.'))
-        .map(str::to_owned)
+    let release = std::fs::read_to_string("/sys/module/nvidia/version").ok()?;
+    Some(release.trim().to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn reads_the_release_of_both_kernel_modules() {
-        let closed = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 01:15:15 UTC 2023\nGCC version:  gcc 11.4.0";
-        let open = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build  (dvs-builder)\n";
-        assert_eq!(parse_release(closed).as_deref(), Some("535.104.05"));
-        assert_eq!(parse_release(open).as_deref(), Some("580.65.06"));
-        assert_eq!(parse_release("GCC version:  gcc 11.4.0"), None);
-    }
 
     #[test]
     fn an_old_driver_is_named_with_both_versions_and_the_ways_out() {
