@@ -46,10 +46,12 @@ fn instruction(columns: &Columns, input: Option<&str>, at: At, row: &Value) -> R
     Ok(Converted::Rows(vec![DatasetRow::Instruction { instruction, input, output }]))
 }
 
-/// [question, answer, further answers…]: a row an answer.
+/// [question, answer, further answers…]: a row an answer. A text alone is a question without an answer.
 fn pairs(at: At, row: &Value) -> Result<Converted, Failure> {
-    let Value::Array(items) = row else {
-        return Err(at.malformed("a list of a question and its answers is wanted"));
+    let items = match row {
+        Value::Array(items) => items,
+        Value::String(_) => return Ok(Converted::Dropped("no_answer")),
+        _ => return Err(at.malformed("a list of a question and its answers is wanted")),
     };
     let mut texts = Vec::with_capacity(items.len());
     for (index, item) in items.iter().enumerate() {
@@ -157,7 +159,9 @@ mod tests {
         let found = converted(DatasetFormat::Pairs, json!(["q", "a", "b"])).unwrap();
         assert_eq!(found, Converted::Rows(vec![row("q", "", "a"), row("q", "", "b")]));
         assert_eq!(converted(DatasetFormat::Pairs, json!(["q"])).unwrap(), Converted::Dropped("no_answer"));
+        assert_eq!(converted(DatasetFormat::Pairs, json!("q - 'a'")).unwrap(), Converted::Dropped("no_answer"));
         assert!(converted(DatasetFormat::Pairs, json!(["q", 1])).is_err());
+        assert!(converted(DatasetFormat::Pairs, json!({"q": "a"})).is_err());
     }
 
     #[test]

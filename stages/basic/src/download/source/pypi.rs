@@ -107,7 +107,8 @@ fn explain(requirement: &str, complaint: &str, offline: bool) -> Failure {
         return Failure::environment("python3 is there, but it has no pip")
             .with_hint("install pip (`python3 -m ensurepip`, or the system's python3-pip)");
     }
-    let last = complaint.lines().rev().find(|line| line.starts_with("ERROR:")).unwrap_or("it gave no reason").trim();
+    let last = complaint.lines().rev().find(|line| line.starts_with("ERROR:")).unwrap_or("it gave no reason");
+    let last = last.trim_start_matches("ERROR:").trim();
     let failure = Failure::new(FailureClass::Environment, format!("pip could not download {requirement}: {last}"));
     if offline {
         return failure.with_hint("--offline was asked for: run once without it, or name a folder in PIP_FIND_LINKS");
