@@ -36,9 +36,7 @@ pub fn read(name: &str, text: &str, each: &mut Each) -> Result<ControlFlow<()>, 
     let Some(second) = values.next().transpose().map_err(broken)? else {
         return give(name, rows_of(first), each);
     };
-    let mut row = 0;
-    for value in [Ok(first), Ok(second)].into_iter().chain(values) {
-        row += 1;
+    for (row, value) in (1..).zip([Ok(first), Ok(second)].into_iter().chain(values)) {
         if each(At { file: name, row }, value.map_err(broken)?)?.is_break() {
             return Ok(ControlFlow::Break(()));
         }

@@ -3,7 +3,7 @@
 //! Links are followed, as the hub's cache and many data folders are made of them. The files stay where they are;
 //! writing the artifact copies them (by reference where the file system can), so that a later edit cannot reach it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use neftpipe_protocol::Failure;
 use neftpipe_protocol::artifact::Metrics;
@@ -65,11 +65,11 @@ fn check_sha256(fetch: &Fetch, files: &[SourceFile]) -> Result<(), Halt> {
     if fetch.params.sha256.is_none() {
         return Ok(());
     }
-    let digested: Vec<_> = files.iter().map(|file| digest(file, &file.path)).collect::<Result<_, Halt>>()?;
+    let digested: Vec<_> = files.iter().map(digest).collect::<Result<_, Halt>>()?;
     Ok(fetch.check_sha256(&digested)?)
 }
 
-fn digest(file: &SourceFile, path: &PathBuf) -> Result<ResolvedFile, Halt> {
-    let (bytes, sha256) = sha256_of(path)?;
+fn digest(file: &SourceFile) -> Result<ResolvedFile, Halt> {
+    let (bytes, sha256) = sha256_of(&file.path)?;
     Ok(ResolvedFile { path: file.name.clone(), bytes, sha256 })
 }
