@@ -50,8 +50,11 @@ enum Task {
         #[command(flatten)]
         gpu: Gpu,
         /// Arguments of `cargo test`
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        #[arg(allow_hyphen_values = true)]
         arguments: Vec<OsString>,
+        /// Arguments of the tests themselves
+        #[arg(last = true, value_name = "TEST ARGUMENTS")]
+        of_the_tests: Vec<OsString>,
     },
     /// Set up, build, and install the CLI, its workers and their libraries under a folder
     Install {
@@ -115,7 +118,7 @@ fn perform(task: Task) -> Result<(), Error> {
             cli.arg("run").args(arguments);
             Err(workspace::become_command(cli))
         }
-        Task::Test { gpu, arguments } => set_up(gpu)?.test(&arguments),
+        Task::Test { gpu, arguments, of_the_tests } => set_up(gpu)?.test(&rejoined(arguments, of_the_tests)),
         Task::Install { gpu, prefix } => {
             let workspace = set_up(gpu)?;
             install::install(&workspace.build()?, workspace.libtorch(), &prefix)
@@ -131,6 +134,45 @@ fn perform(task: Task) -> Result<(), Error> {
     }
 }
 
+/// The command line of `cargo test`: clap takes away a `--` that nothing stands before.
+fn rejoined(mut arguments: Vec<OsString>, of_the_tests: Vec<OsString>) -> Vec<OsString> {
+    if !of_the_tests.is_empty() {
+        arguments.push("--".into());
+        arguments.extend(of_the_tests);
+    }
+    arguments
+}
+
 fn set_up(gpu: Gpu) -> Result<Workspace, Error> {
     libtorch::set_up(gpu.wish()).map(Workspace::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Task {
+        Cli::try_parse_from(line.split(' ')).unwrap().task
+    }
+
+    #[test]
+    fn what_is_not_for_xtask_is_passed_on() {
+        let Task::Run { gpu, arguments } = parse("xtask run --cpu sweep.yaml --set params.steps=2 --cuda") else {
+            panic!()
+        };
+        assert!(gpu.cpu && !gpu.cuda);
+        assert_eq!(arguments, ["sweep.yaml", "--set", "params.steps=2", "--cuda"]);
+
+        let Task::Exec { command, .. } = parse("xtask exec cargo clippy -- -D warnings") else { panic!() };
+        assert_eq!(command, ["cargo", "clippy", "--", "-D", "warnings"]);
+    }
+
+    #[test]
+    fn arguments_of_cargo_test_arrive_as_typed() {
+        for line in ["-p neftpipe --test cli", "-- --nocapture", "-p x -- --exact a"] {
+            let Task::Test { arguments, of_the_tests, .. } = parse(&format!("xtask test {line}")) else { panic!() };
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            assert_eq!(rejoined(arguments, of_the_tests), words);
+        }
+    }
 }
