@@ -7,4 +7,6 @@ pub mod cuda_library;
 pub mod device;
 pub mod lora;
 pub mod model;
+pub mod neft;
 pub mod tensor_file;
+pub mod train;

@@ -6,9 +6,10 @@ use neftpipe_protocol::request::Describe;
 use neftpipe_protocol::worker::{Job, Outcome, Worker, description, run};
 use neftpipe_protocol::{Failure, Kind};
 use neftpipe_stage_torch::device::Devices;
+use neftpipe_stage_torch::train;
 
 /// The kinds that this program carries out.
-const KINDS: &[Kind] = &[];
+const KINDS: &[Kind] = &[Kind::Train];
 
 struct TorchWorker {
     devices: Devices,
@@ -22,8 +23,10 @@ impl Worker for TorchWorker {
 
     fn execute(&self, job: &Job) -> Result<Outcome, Failure> {
         tch::set_num_threads(job.request.threads.max(1) as i32);
-        let kind = job.request.kind;
-        Err(Failure::internal(format!("`{kind}` is not a stage for the worker that needs tensors")))
+        match job.request.kind {
+            Kind::Train => train::run(job, &self.devices),
+            kind => Err(Failure::internal(format!("`{kind}` is not a stage for the worker that needs tensors"))),
+        }
     }
 }
 

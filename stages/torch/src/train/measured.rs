@@ -1,0 +1,61 @@
+//! What differs from run to run: speed and memory.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use neftpipe_protocol::Failure;
+use neftpipe_protocol::artifact::Metrics;
+use serde_json::json;
+
+/// Steps that warm caches and allocators up and are left out of the rate.
+const WARM_UP_STEPS: u64 = 2;
+
+/// Counts tokens and time of the steps that this process computes.
+#[derive(Debug, Default)]
+pub struct Meter {
+    started: Option<Instant>,
+    steps: u64,
+    tokens: u64,
+    time: Duration,
+}
+
+impl Meter {
+    /// A step begins.
+    pub fn start_step(&mut self) {
+        self.started = Some(Instant::now());
+    }
+
+    /// A step of so many real tokens ended.
+    pub fn end_step(&mut self, tokens: u64) {
+        let elapsed = self.started.take().map_or(Duration::ZERO, |started| started.elapsed());
+        self.steps += 1;
+        if self.steps > WARM_UP_STEPS {
+            self.tokens += tokens;
+            self.time += elapsed;
+        }
+    }
+
+    /// The figures of a run that computed some steps and took others from a checkpoint.
+    ///
+    /// # Errors
+    /// Where the kernel does not tell the memory.
+    pub fn figures(&self, steps_computed: u64, steps_reused: u64) -> Result<Metrics, Failure> {
+        let rate = (!self.time.is_zero()).then(|| self.tokens as f64 / self.time.as_secs_f64());
+        let figures = [
+            ("steps_computed", json!(steps_computed)),
+            ("steps_reused", json!(steps_reused)),
+            ("tokens_per_second", json!(rate)),
+            ("peak_memory_bytes", json!(peak_memory_bytes()?)),
+        ];
+        Ok(figures.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+    }
+}
+
+/// Most memory that this process ever held, files mapped into it included.
+fn peak_memory_bytes() -> Result<u64, Failure> {
+    let path = "/proc/self/status";
+    let status = fs::read_to_string(path).map_err(|error| Failure::environment(format!("{path}: {error}")))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kibibytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    kibibytes.map(|it| it * 1024).ok_or_else(|| Failure::environment(format!("{path} has no VmHWM")))
+}

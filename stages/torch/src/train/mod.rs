@@ -1,0 +1,303 @@
+//! `train`: fine-tunes a model on tokenised rows, with noise on the embeddings if asked.
+//!
+//! What each step does (rows, rate, noise strength) comes from `protocol::training`, so `plan` can tell beforehand;
+//! this module carries it out. It knows nothing of keys or of the store.
+
+mod account;
+mod checkpoint;
+mod data;
+mod loss;
+mod measured;
+mod optimizer;
+mod output;
+mod probe;
+mod step;
+mod supported;
+
+use std::path::Path;
+
+use neftpipe_protocol::artifact::AdapterInfo;
+use neftpipe_protocol::event::EventBody;
+use neftpipe_protocol::params::TrainParams;
+use neftpipe_protocol::params::train::Lora;
+use neftpipe_protocol::request::Success;
+use neftpipe_protocol::training::{TrainingPlan, batches};
+use neftpipe_protocol::worker::{Job, Outcome, provenance, write_json};
+use neftpipe_protocol::{ArtifactType, Failure};
+use tch::Kind;
+
+use crate::device::{self, Devices};
+use crate::lora;
+use crate::model::{Llama, LlamaConfig};
+use crate::neft::StepNoise;
+
+use account::{Account, StepRecord};
+use data::Split;
+use measured::Meter;
+use optimizer::{AdamW, Trained};
+use probe::ProbeSet;
+
+/// Carries out a `train` stage.
+///
+/// # Errors
+/// The failure that the person should read.
+pub fn run(job: &Job, devices: &Devices) -> Result<Outcome, Failure> {
+    let params: TrainParams = job.params()?;
+    supported::check(&params)?;
+    let device = devices.choose(params.device)?;
+    job.emit(EventBody::Started { device: Some(device::name(device)) });
+    let inputs = Inputs::load(job)?;
+    let mut model = Llama::load(&job.input("model")?.path, device, Kind::Float)?;
+    let trained = make_trainable(job, &params, &mut model)?;
+    let optimizer = AdamW::new(&trained, params.betas, params.eps, params.weight_decay);
+    Trainer::new(job, params, inputs, model, trained, optimizer).run()
+}
+
+/// The tokenised rows.
+struct Inputs {
+    train: Split,
+    heldout: Split,
+    info: neftpipe_protocol::artifact::TokensInfo,
+}
+
+impl Inputs {
+    /// Reads and checks the rows before the weights are touched: what is wrong with them is then known at once.
+    fn load(job: &Job) -> Result<Self, Failure> {
+        let tokens = &job.input("tokens")?.path;
+        let model = LlamaConfig::load(&job.input("model")?.path)?;
+        let info = data::info(tokens)?;
+        let train = Split::load(&tokens.join("train.safetensors"), &model)?;
+        let heldout = Split::load(&tokens.join("heldout.safetensors"), &model)?;
+        if train.is_empty() {
+            return Err(Failure::data(format!("{}: there are no rows to train on", tokens.display()))
+                .with_hint("the `tokenize` stage says how many rows it dropped, and why"));
+        }
+        Ok(Self { train, heldout, info })
+    }
+}
+
+/// Marks what is trained: the adapter of the slot or a fresh one, or every weight.
+fn make_trainable(job: &Job, params: &TrainParams, model: &mut Llama) -> Result<Trained, Failure> {
+    let start = job.optional_input("adapter");
+    let trained = match (params.full, start) {
+        (true, Some(_)) => {
+            return Err(Failure::usage("`full: true` trains all weights and takes no `adapter`")
+                .with_hint("leave the slot `adapter` out, or merge the adapter into the model first"));
+        }
+        (true, None) => model.weights(),
+        (false, Some(input)) => {
+            let found = lora::attach(&input.path, model)?;
+            check_same_shape(&found.lora, &params.lora)?;
+            lora::tensors(model)
+        }
+        (false, None) => {
+            lora::start(model, &params.lora, params.seed);
+            lora::tensors(model)
+        }
+    };
+    for (_, tensor) in &trained {
+        let _ = tensor.set_requires_grad(true);
+    }
+    Ok(trained)
+}
+
+/// An adapter goes on as it is: parameters that say another shape would be passed over in silence.
+fn check_same_shape(found: &Lora, said: &Lora) -> Result<(), Failure> {
+    let targets = |lora: &Lora| {
+        Lora::ALL_TARGETS.into_iter().filter(|&name| lora.targets.iter().any(|it| it == name)).collect::<Vec<_>>()
+    };
+    let same = found.rank == said.rank
+        && found.effective_alpha() == said.effective_alpha()
+        && found.rslora == said.rslora
+        && targets(found) == targets(said);
+    if same {
+        return Ok(());
+    }
+    let (rank, alpha, rslora) = (found.rank, found.effective_alpha(), found.rslora);
+    let targets = targets(found).join(", ");
+    Err(Failure::usage("`lora` does not say the shape of the adapter that training starts from")
+        .with_hint(format!("say `lora: {{ rank: {rank}, alpha: {alpha}, rslora: {rslora}, targets: [{targets}] }}`")))
+}
+
+/// A run at work.
+struct Trainer<'a> {
+    job: &'a Job,
+    params: TrainParams,
+    inputs: Inputs,
+    plan: TrainingPlan,
+    batches: Vec<Vec<u64>>,
+    probes: ProbeSet,
+    model: Llama,
+    trained: Trained,
+    optimizer: AdamW,
+    account: Account,
+    meter: Meter,
+}
+
+impl<'a> Trainer<'a> {
+    fn new(
+        job: &'a Job,
+        params: TrainParams,
+        inputs: Inputs,
+        model: Llama,
+        trained: Trained,
+        optimizer: AdamW,
+    ) -> Self {
+        let rows = inputs.train.len() as u64;
+        let plan = TrainingPlan::new(&params, rows);
+        let batches = batches(rows, params.batch.size, plan.steps(), params.shuffle, params.seed);
+        let probes = ProbeSet::new(&batches, inputs.heldout.len());
+        let (account, meter) = (Account::default(), Meter::default());
+        Self { job, params, inputs, plan, batches, probes, model, trained, optimizer, account, meter }
+    }
+
+    fn run(mut self) -> Result<Outcome, Failure> {
+        let steps = self.plan.steps();
+        if let Some(account) = checkpoint::resume(self.job, &self.trained, &self.optimizer, steps)? {
+            self.account = account;
+        }
+        let resumed = self.account.steps();
+        self.report_progress(None);
+        while self.account.steps() < steps {
+            if self.job.should_stop() {
+                return self.interrupt(resumed);
+            }
+            self.take_step()?;
+            self.evaluate_if_due();
+            if self.job.request.checkpoints.contains(&self.account.steps()) {
+                self.save()?;
+            }
+        }
+        self.finish(resumed)
+    }
+
+    fn take_step(&mut self) -> Result<(), Failure> {
+        let step = self.account.steps();
+        let rows = &self.batches[step as usize];
+        let (learning_rate, alpha) = (self.plan.learning_rates[step as usize], self.plan.alphas[step as usize]);
+        let row_tokens = rows.iter().map(|&row| self.inputs.train.row(row as usize).ids.len());
+        let noise = StepNoise {
+            neft: &self.params.neft,
+            alpha,
+            seed: self.params.seed,
+            step,
+            padded_tokens: row_tokens.max().unwrap_or(0),
+        };
+        self.meter.start_step();
+        let seen = step::accumulate(&self.model, &self.inputs.train, rows, &self.params.batch, &noise);
+        let gradient_norm = optimizer::clip(&self.trained, self.params.clip);
+        self.check_finite(seen.loss, gradient_norm, step)?;
+        self.optimizer.step(&self.trained, step + 1, learning_rate);
+        optimizer::zero_gradients(&self.trained);
+        self.meter.end_step(seen.tokens);
+        let record = StepRecord {
+            step: step + 1,
+            loss: seen.loss,
+            learning_rate,
+            alpha,
+            noise_magnitude: seen.noise_magnitude,
+            gradient_norm,
+            tokens: seen.tokens,
+            supervised_tokens: seen.supervised_tokens,
+        };
+        self.job.metric(record.step, record.figures());
+        self.account.records.push(record);
+        self.report_progress(Some(seen.loss));
+        Ok(())
+    }
+
+    /// A loss that is no number stops the run where it happened: nothing after it would mean anything.
+    fn check_finite(&self, loss: f64, gradient_norm: f64, step: u64) -> Result<(), Failure> {
+        if loss.is_finite() && gradient_norm.is_finite() {
+            return Ok(());
+        }
+        let what = if loss.is_finite() { "gradient" } else { "loss" };
+        let value = if loss.is_finite() { gradient_norm } else { loss };
+        let rows = self.batches[step as usize].iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+        let saved = self.job.request.checkpoints.iter().copied().filter(|&saved| saved <= step).max();
+        let saved = saved
+            .map_or("there is no checkpoint".to_owned(), |saved| format!("the last checkpoint is of step {saved}"));
+        Err(Failure::data(format!(
+            "step {} of {}: the {what} is {value}; rows of train.safetensors: {rows}; {saved}",
+            step + 1,
+            self.plan.steps()
+        ))
+        .with_hint("lower `learning_rate`, lengthen `warmup`, or look at these rows"))
+    }
+
+    fn evaluate_if_due(&mut self) {
+        let step = self.account.steps();
+        if self.params.eval_every.is_some_and(|every| step.is_multiple_of(every)) {
+            let probe = self.probe();
+            let figures = [("probe_train_loss", &probe.train), ("probe_heldout_loss", &probe.heldout)];
+            let figures = figures.into_iter().map(|(name, part)| (name.to_owned(), part.mean_loss().into())).collect();
+            self.job.metric(step, figures);
+            self.account.evaluations.push(probe);
+        }
+    }
+
+    fn probe(&self) -> probe::Probe {
+        self.probes.measure(&self.model, self.account.steps(), &self.inputs.train, &self.inputs.heldout)
+    }
+
+    fn save(&self) -> Result<(), Failure> {
+        checkpoint::save(self.job, &self.trained, &self.optimizer, &self.account)
+    }
+
+    fn interrupt(&self, resumed: u64) -> Result<Outcome, Failure> {
+        let step = self.account.steps();
+        if step > resumed && !self.job.request.checkpoints.contains(&step) {
+            self.save()?;
+        }
+        Ok(Outcome::Interrupted)
+    }
+
+    fn finish(self, resumed: u64) -> Result<Outcome, Failure> {
+        let (name, artifact_type) =
+            if self.params.full { ("model", ArtifactType::Model) } else { ("adapter", ArtifactType::Adapter) };
+        let folder = self.job.output(name)?;
+        if self.params.full {
+            output::write_model(&self.job.input("model")?.path, &self.model, &folder)?;
+        } else {
+            lora::save(&folder, &self.model, &self.params.lora)?;
+        }
+        let trained_parameters: usize = self.trained.iter().map(|(_, tensor)| tensor.numel()).sum();
+        let metrics = self.account.metrics(&self.last_probe(), trained_parameters as u64);
+        self.account.write_steps(&folder)?;
+        write_json(&folder.join("metrics.json"), &metrics)?;
+        self.write_info(&folder)?;
+        let mut provenance = provenance("neftpipe-stage-torch", env!("CARGO_PKG_VERSION"), self.job.request.threads);
+        provenance.insert("device".to_owned(), device::name(self.model.device()).into());
+        provenance.insert("torch_version".to_owned(), device::TORCH_VERSION.into());
+        Ok(Outcome::Succeeded(Box::new(Success {
+            outputs: [(name.to_owned(), artifact_type)].into_iter().collect(),
+            metrics,
+            measured: self.meter.figures(self.account.steps() - resumed, resumed)?,
+            provenance,
+            resolved: None,
+        })))
+    }
+
+    /// The probe of the end, which an evaluation may have been.
+    fn last_probe(&self) -> probe::Probe {
+        match self.account.evaluations.last() {
+            Some(last) if last.step == self.account.steps() => last.clone(),
+            _ => self.probe(),
+        }
+    }
+
+    fn write_info(&self, folder: &Path) -> Result<(), Failure> {
+        let info = AdapterInfo {
+            template: self.inputs.info.template.clone(),
+            date_string: self.inputs.info.date_string.clone(),
+            base_model: self.job.input("model")?.digest,
+            steps: self.account.steps(),
+        };
+        write_json(&folder.join(lora::INFO_FILE), &info)
+    }
+
+    fn report_progress(&self, loss: Option<f64>) {
+        let message = loss.map(|loss| format!("loss {loss:.3}"));
+        self.job.progress(self.account.steps(), Some(self.plan.steps()), "steps", message);
+    }
+}

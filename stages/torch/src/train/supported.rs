@@ -1,0 +1,45 @@
+//! What this build of the worker does not train yet, refused in one place: no parameter is passed over in silence.
+
+use neftpipe_protocol::Failure;
+use neftpipe_protocol::params::{Precision, TrainParams};
+
+/// Refuses parameters that would have to be ignored.
+///
+/// # Errors
+/// A usage failure that names the parameter and the way around it.
+pub fn check(params: &TrainParams) -> Result<(), Failure> {
+    let refusals = [
+        (params.precision == Precision::Bf16, "precision: bf16", "train with `precision: f32`"),
+        (params.packing, "packing", "leave it out: rows are never padded here, so packing saves nothing"),
+        (params.group_by_length, "group_by_length", "leave it out: rows are never padded here, so it saves nothing"),
+        (params.activation_checkpointing, "activation_checkpointing", "set `batch.micro` to save memory"),
+        (params.early_stopping.is_some(), "early_stopping", "set `steps`, and `eval_every` to see the held-out loss"),
+        (params.sparsity.is_some(), "sparsity", "leave it out to train a dense update"),
+        (!params.full && params.lora.dropout > 0.0, "lora.dropout", "leave it at 0"),
+    ];
+    match refusals.into_iter().find(|(asked, ..)| *asked) {
+        Some((_, name, advice)) => Err(Failure::usage(format!("`{name}` is not supported")).with_hint(advice)),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_not_built_is_refused_by_name() {
+        let check = |params| check(&serde_json::from_value(params).unwrap());
+        assert_eq!(check(json!({})), Ok(()));
+        assert_eq!(check(json!({"full": true, "lora": {"dropout": 0.1}})), Ok(()));
+        for (params, name) in [
+            (json!({"packing": true}), "packing"),
+            (json!({"precision": "bf16"}), "bf16"),
+            (json!({"lora": {"dropout": 0.1}}), "lora.dropout"),
+            (json!({"sparsity": {"scope": "delta", "target": 0.5}}), "sparsity"),
+        ] {
+            assert!(check(params).unwrap_err().message.contains(name));
+        }
+    }
+}

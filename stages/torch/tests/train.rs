@@ -1,0 +1,231 @@
+//! Training through the worker program: agreement with transformers and peft, exact resumption, and what is refused.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use neftpipe_stage_torch::tensor_file::TensorFile;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use support::{Stage, golden_rows, goldens, read_json};
+
+const RUNS: [&str; 7] = ["lora", "lora_random_b", "rslora", "linear", "constant", "weight_decay", "full"];
+
+fn golden_params(golden: &Value, rslora: bool) -> Value {
+    let mut params = json!({"shuffle": false, "lora": {"rank": 4, "alpha": 8, "rslora": rslora}});
+    for name in ["steps", "learning_rate", "schedule", "weight_decay", "full"] {
+        params[name] = golden[name].clone();
+    }
+    params["batch"] = json!({"size": golden["batch_size"]});
+    params["warmup"] = golden["warmup_steps"].clone();
+    params
+}
+
+fn golden_stage(run: &str, changes: Value) -> Stage {
+    let golden = read_json(&goldens().join(format!("training/{run}.json")));
+    let mut params = golden_params(&golden, run == "rslora");
+    changes.as_object().unwrap().iter().for_each(|(name, value)| params[name] = value.clone());
+    let stage = Stage::train(params, &golden_rows(), &[]);
+    match golden["start"].as_str() {
+        Some(start) => stage.with_input("adapter", "adapter", &goldens().join("training").join(start)),
+        None => stage,
+    }
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    value.as_array().unwrap().iter().map(|it| it.as_f64().unwrap()).collect()
+}
+
+fn steps(stage: &Stage, output: &str, field: &str) -> Vec<f64> {
+    let text = fs::read_to_string(stage.out(output).join("steps.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()[field].as_f64().unwrap()).collect()
+}
+
+#[track_caller]
+fn assert_close(what: &str, ours: &[f64], theirs: &[f64], tolerance: f64) {
+    assert_eq!(ours.len(), theirs.len(), "{what}");
+    let furthest = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(furthest <= tolerance, "{what}: {furthest}");
+}
+
+#[track_caller]
+fn assert_same_files(a: &Stage, b: &Stage, output: &str) {
+    let (a, b) = (a.files(output), b.files(output));
+    let differing: Vec<&str> = a.iter().zip(&b).filter(|(a, b)| a != b).map(|((name, _), _)| name.as_str()).collect();
+    assert!(a.len() == b.len() && differing.is_empty(), "{differing:?}");
+}
+
+#[test]
+fn steps_are_those_of_transformers_and_peft() {
+    for run in RUNS {
+        let golden = read_json(&goldens().join(format!("training/{run}.json")));
+        let stage = golden_stage(run, json!({}));
+        let result = stage.succeed();
+        let (output, file) = if run == "full" { ("model", "model") } else { ("adapter", "adapter_model") };
+        assert_close(run, &steps(&stage, output, "learning_rate"), &numbers(&golden["learning_rates"]), 1e-9);
+        assert_close(run, &steps(&stage, output, "loss"), &numbers(&golden["losses"]), 1e-4);
+        assert_close(run, &steps(&stage, output, "gradient_norm"), &numbers(&golden["grad_norms"]), 1e-3);
+        assert_close(run, &numbers(&result["metrics"]["losses"]), &numbers(&golden["losses"]), 1e-4);
+        let ours = TensorFile::open(&stage.out(output).join(format!("{file}.safetensors"))).unwrap();
+        let theirs = TensorFile::open(&goldens().join(format!("training/{run}.safetensors"))).unwrap();
+        assert_eq!(ours.names(), theirs.names(), "{run}");
+        for name in theirs.names() {
+            let distance = ours.read_any(&name).unwrap() - theirs.read_any(&name).unwrap();
+            assert!(distance.abs().max().double_value(&[]) < 1e-3, "{run}: {name}");
+        }
+    }
+}
+
+fn noisy(changes: Value) -> Value {
+    let mut params = json!({"steps": 6, "batch": {"size": 4}, "learning_rate": 1e-2, "lora": {"rank": 4},
+        "neft": {"alpha": 5}, "seed": 7});
+    changes.as_object().unwrap().iter().for_each(|(name, value)| params[name] = value.clone());
+    params
+}
+
+fn noisy_stage(changes: Value) -> Stage {
+    let rows = golden_rows();
+    Stage::train(noisy(changes), &rows[..40], &rows[40..44])
+}
+
+#[test]
+fn a_run_is_the_same_again_and_through_every_checkpoint() {
+    for (output, changes) in [("adapter", json!({"eval_every": 2})), ("model", json!({"full": true}))] {
+        let straight = noisy_stage(changes.clone()).with_checkpoints(&[1, 3, 5, 6]);
+        let result = straight.succeed();
+        assert_eq!(result["measured"]["steps_computed"], 6);
+        for step in [1, 3, 5, 6] {
+            let resumed = noisy_stage(changes.clone()).with_known(&straight, step);
+            let result = resumed.succeed();
+            assert_eq!(result["measured"]["steps_computed"], 6 - step, "{result}");
+            assert_eq!(result["measured"]["steps_reused"], step);
+            assert_same_files(&resumed, &straight, output);
+        }
+    }
+}
+
+#[test]
+fn a_run_that_is_stopped_saves_and_goes_on_to_the_same_end() {
+    let long = json!({"steps": 300});
+    let stopped = noisy_stage(long.clone());
+    let mut child = stopped.start();
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while stopped.events().iter().filter(|event| event["event"] == "metric").count() < 3 {
+        assert!(Instant::now() < deadline, "no step was taken");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    child.wait().unwrap();
+    assert_eq!(stopped.result()["status"], "interrupted");
+    let saved = stopped.events().iter().find_map(|event| event["what"]["checkpoint"]["step"].as_u64()).unwrap();
+    assert!((3..300).contains(&saved), "{saved}");
+    let resumed = noisy_stage(long.clone()).with_known(&stopped, saved);
+    assert_eq!(resumed.succeed()["measured"]["steps_reused"], saved);
+    let straight = noisy_stage(long);
+    straight.succeed();
+    assert_same_files(&resumed, &straight, "adapter");
+}
+
+#[test]
+fn a_damaged_checkpoint_is_passed_over_with_a_warning() {
+    let straight = noisy_stage(json!({})).with_checkpoints(&[2, 4]);
+    straight.succeed();
+    let resumed = noisy_stage(json!({})).with_known(&straight, 2).with_known(&straight, 4);
+    let damaged = resumed.folder.path().join("known/checkpoints/4/state.safetensors");
+    let whole = fs::read(&damaged).unwrap();
+    fs::write(&damaged, &whole[..whole.len() / 2]).unwrap();
+    assert_eq!(resumed.succeed()["measured"]["steps_reused"], 2);
+    assert!(resumed.events().iter().any(|event| event["code"] == "checkpoint_unusable"));
+    assert_same_files(&resumed, &straight, "adapter");
+}
+
+#[test]
+fn micro_batches_change_nothing_beyond_rounding() {
+    let losses = |changes: Value| {
+        let stage = noisy_stage(changes);
+        stage.succeed();
+        steps(&stage, "adapter", "loss")
+    };
+    for noise in ["uniform", "symmetric"] {
+        let whole = losses(json!({"neft": {"alpha": 5, "noise": noise}}));
+        let by_row = losses(json!({"neft": {"alpha": 5, "noise": noise}, "batch": {"size": 4, "micro": 1}}));
+        let by_token = losses(json!({"neft": {"alpha": 5, "noise": noise}, "batch": {"size": 4, "max_tokens": 40}}));
+        assert_close("micro", &by_row, &whole, 2e-5);
+        assert_close("max_tokens", &by_token, &whole, 2e-5);
+    }
+}
+
+#[test]
+fn noise_changes_training_and_alpha_0_is_no_noise_at_all() {
+    let files = |neft: Value| {
+        let stage = noisy_stage(json!({"neft": neft}));
+        stage.succeed();
+        stage.files("adapter")
+    };
+    let plain = files(json!({"alpha": 0}));
+    assert!(files(json!({"alpha": 0, "noise": "gaussian", "length": "padded"})) == plain);
+    let noisy: Vec<_> = ["uniform", "gaussian", "gaussian_matched", "bernoulli", "symmetric"]
+        .map(|noise| files(json!({"alpha": 5, "noise": noise})))
+        .into_iter()
+        .chain([files(json!({"alpha": 5, "length": "padded"})), plain])
+        .collect();
+    for (i, a) in noisy.iter().enumerate() {
+        assert!(noisy[..i].iter().all(|b| a != b), "{i}");
+    }
+}
+
+#[test]
+fn an_adapter_says_what_it_is_and_how_it_went() {
+    let stage = noisy_stage(json!({"eval_every": 3}));
+    let result = stage.succeed();
+    assert_eq!(result["outputs"], json!({"adapter": "adapter"}));
+    let config = read_json(&stage.out("adapter/adapter_config.json"));
+    assert_eq!((&config["r"], &config["lora_alpha"], &config["peft_type"]), (&json!(4), &json!(8), &json!("LORA")));
+    assert_eq!(config["base_model_name_or_path"], Value::Null);
+    let info = read_json(&stage.out("adapter/neftpipe.json"));
+    assert_eq!((&info["template"], &info["steps"]), (&json!("alpaca"), &json!(6)));
+    let metrics = read_json(&stage.out("adapter/metrics.json"));
+    assert_eq!(metrics, result["metrics"]);
+    assert_eq!(metrics["steps"], 6);
+    assert_eq!(metrics["alpha_mean_square"], 25.0);
+    assert_eq!(metrics["trained_parameters"], 4 * 2 * (32 + 32 + 2 * (32 + 16) + 32 + 32 + 3 * (32 + 64)));
+    assert_eq!(numbers(&metrics["probe_heldout_losses"]).len(), 4);
+    assert_eq!(metrics["evaluations"].as_array().unwrap().len(), 2);
+    assert_eq!(metrics["evaluations"][1]["probe_train_loss"], metrics["probe_train_loss"]);
+    assert!(result["measured"]["tokens_per_second"].as_f64().unwrap() > 0.0);
+    assert!(result["measured"]["peak_memory_bytes"].as_u64().unwrap() > 1 << 20);
+    let progress = stage.events().into_iter().rfind(|event| event["event"] == "progress").unwrap();
+    assert_eq!((&progress["done"], &progress["total"]), (&json!(6), &json!(6)));
+}
+
+#[test]
+fn a_fully_trained_model_can_be_trained_on() {
+    let first = noisy_stage(json!({"full": true, "steps": 2}));
+    assert_eq!(first.succeed()["outputs"], json!({"model": "model"}));
+    let second = noisy_stage(json!({"steps": 2})).with_input("model", "model", &first.out("model"));
+    second.succeed();
+}
+
+#[test]
+fn what_cannot_be_trained_is_refused() {
+    let rows = golden_rows();
+    noisy_stage(json!({"packing": true})).fail("usage", &["packing"]);
+    noisy_stage(json!({"device": "cuda:7"})).fail("environment", &["cuda:7"]);
+    Stage::train(noisy(json!({})), &[], &rows[..1]).fail("data", &["no rows"]);
+    let long = (vec![5; 300], vec![1; 300]);
+    Stage::train(noisy(json!({})), &[rows[0].clone(), long], &[]).fail("usage", &["row 1", "300", "256", "max_length"]);
+    Stage::train(noisy(json!({})), &[(vec![5, 128], vec![1, 1])], &[]).fail("data", &["128"]);
+    Stage::train(noisy(json!({})), &[(vec![5, 6], vec![1, 0])], &[]).fail("data", &["row 0", "carries loss"]);
+    let start = goldens().join("training/start_zero_b");
+    noisy_stage(json!({"lora": {"rank": 8}})).with_input("adapter", "adapter", &start).fail("usage", &["rank: 4"]);
+    noisy_stage(json!({"full": true})).with_input("adapter", "adapter", &start).fail("usage", &["adapter"]);
+}
+
+#[test]
+fn a_loss_that_is_no_number_names_the_step_and_the_rows() {
+    noisy_stage(json!({"learning_rate": 1e30, "clip": 0, "warmup": 0, "schedule": "constant"}))
+        .with_checkpoints(&[1])
+        .fail("data", &["step ", "rows of train.safetensors", "checkpoint", "learning_rate"]);
+}
