@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use neftpipe_protocol::Failure;
-use neftpipe_protocol::artifact::Metrics;
+use neftpipe_protocol::artifact::{Metrics, TrainMetrics, TrainStep};
 use neftpipe_protocol::training::mean_square;
 use neftpipe_protocol::worker::io_failure;
 use serde::{Deserialize, Serialize};
@@ -12,43 +12,24 @@ use serde_json::{Value, json};
 
 use super::probe::Probe;
 
-/// One optimizer step, a line of `steps.jsonl`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct StepRecord {
-    /// Number of the step, from 1.
-    pub step: u64,
-    /// Mean loss of its supervised tokens, noise on, before the update.
-    pub loss: f64,
-    /// Learning rate of the update.
-    pub learning_rate: f64,
-    /// Strength of the noise.
-    pub alpha: f64,
-    /// Mean over the rows of alpha/√(L·d).
-    pub noise_magnitude: f64,
-    /// Global norm of the gradient before clipping.
-    pub gradient_norm: f64,
-    /// Tokens of the rows.
-    pub tokens: u64,
-    /// Tokens that carried loss.
-    pub supervised_tokens: u64,
-}
-
 /// All steps and probes so far.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Account {
     /// Steps, in order.
-    pub records: Vec<StepRecord>,
+    pub records: Vec<TrainStep>,
     /// Probes on the way (`eval_every`), in order.
     pub evaluations: Vec<Probe>,
 }
 
-impl StepRecord {
-    /// The figures, for an event.
-    pub fn figures(&self) -> Metrics {
-        match serde_json::to_value(self).expect("a record serialises") {
-            Value::Object(map) => map.into_iter().filter(|(name, _)| name != "step").collect(),
-            _ => unreachable!("a struct serialises as an object"),
-        }
+/// The figures of a step, for an event.
+pub fn figures(record: &TrainStep) -> Metrics {
+    as_metrics(record).into_iter().filter(|(name, _)| name != "step").collect()
+}
+
+fn as_metrics(figures: &impl Serialize) -> Metrics {
+    match serde_json::to_value(figures).expect("figures serialise") {
+        Value::Object(map) => map.into_iter().collect(),
+        _ => unreachable!("a struct serialises as an object"),
     }
 }
 
@@ -71,29 +52,30 @@ impl Account {
 
     /// The figures of a finished run whose last probe is this one.
     pub fn metrics(&self, last: &Probe, trained_parameters: u64) -> Metrics {
-        let sum = |of: fn(&StepRecord) -> u64| self.records.iter().map(of).sum::<u64>();
+        let sum = |of: fn(&TrainStep) -> u64| self.records.iter().map(of).sum::<u64>();
         let losses: Vec<f64> = self.records.iter().map(|record| record.loss).collect();
         let alphas: Vec<f64> = self.records.iter().map(|record| record.alpha).collect();
+        let figures = TrainMetrics {
+            steps: self.steps(),
+            final_train_loss: losses.last().copied(),
+            probe_train_loss: last.train.mean_loss(),
+            probe_heldout_loss: last.heldout.mean_loss(),
+            alpha_mean_square: mean_square(&alphas),
+            tokens: sum(|record| record.tokens),
+            supervised_tokens: sum(|record| record.supervised_tokens),
+            trained_parameters,
+            probe_train_rows: last.train.rows.clone(),
+            probe_train_losses: last.train.losses.clone(),
+            probe_train_tokens: last.train.tokens.clone(),
+            probe_heldout_rows: last.heldout.rows.clone(),
+            probe_heldout_losses: last.heldout.losses.clone(),
+            probe_heldout_tokens: last.heldout.tokens.clone(),
+        };
+        let mut metrics = as_metrics(&figures);
+        metrics.insert("losses".to_owned(), json!(losses));
         let evaluations: Vec<Value> = self.evaluations.iter().map(evaluation).collect();
-        let figures = [
-            ("steps", json!(self.steps())),
-            ("final_train_loss", json!(losses.last())),
-            ("probe_train_loss", json!(last.train.mean_loss())),
-            ("probe_heldout_loss", json!(last.heldout.mean_loss())),
-            ("alpha_mean_square", json!(mean_square(&alphas))),
-            ("tokens", json!(sum(|record| record.tokens))),
-            ("supervised_tokens", json!(sum(|record| record.supervised_tokens))),
-            ("trained_parameters", json!(trained_parameters)),
-            ("losses", json!(losses)),
-            ("probe_train_rows", json!(last.train.rows)),
-            ("probe_train_losses", json!(last.train.losses)),
-            ("probe_train_tokens", json!(last.train.tokens)),
-            ("probe_heldout_rows", json!(last.heldout.rows)),
-            ("probe_heldout_losses", json!(last.heldout.losses)),
-            ("probe_heldout_tokens", json!(last.heldout.tokens)),
-            ("evaluations", json!(evaluations)),
-        ];
-        figures.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+        metrics.insert("evaluations".to_owned(), json!(evaluations));
+        metrics
     }
 }
 

@@ -16,7 +16,7 @@ mod supported;
 
 use std::path::Path;
 
-use neftpipe_protocol::artifact::AdapterInfo;
+use neftpipe_protocol::artifact::{AdapterInfo, TokensInfo, TrainStep};
 use neftpipe_protocol::event::EventBody;
 use neftpipe_protocol::params::TrainParams;
 use neftpipe_protocol::params::train::Lora;
@@ -31,7 +31,7 @@ use crate::lora;
 use crate::model::{Llama, LlamaConfig};
 use crate::neft::StepNoise;
 
-use account::{Account, StepRecord};
+use account::Account;
 use data::Split;
 use measured::Meter;
 use optimizer::{AdamW, Trained};
@@ -57,7 +57,7 @@ pub fn run(job: &Job, devices: &Devices) -> Result<Outcome, Failure> {
 struct Inputs {
     train: Split,
     heldout: Split,
-    info: neftpipe_protocol::artifact::TokensInfo,
+    info: TokensInfo,
 }
 
 impl Inputs {
@@ -190,7 +190,7 @@ impl<'a> Trainer<'a> {
         self.optimizer.step(&self.trained, step + 1, learning_rate);
         optimizer::zero_gradients(&self.trained);
         self.meter.end_step(seen.tokens);
-        let record = StepRecord {
+        let record = TrainStep {
             step: step + 1,
             loss: seen.loss,
             learning_rate,
@@ -200,7 +200,7 @@ impl<'a> Trainer<'a> {
             tokens: seen.tokens,
             supervised_tokens: seen.supervised_tokens,
         };
-        self.job.metric(record.step, record.figures());
+        self.job.metric(record.step, account::figures(&record));
         self.account.records.push(record);
         self.report_progress(Some(seen.loss));
         Ok(())

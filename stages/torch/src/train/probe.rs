@@ -15,8 +15,8 @@ const PASS_TOKENS: usize = 2048;
 
 /// Which rows are probed; the same for every arm of a sweep with the same seed.
 pub struct ProbeSet {
-    train: Vec<usize>,
-    heldout: Vec<usize>,
+    train: Vec<u64>,
+    heldout: Vec<u64>,
 }
 
 /// Losses of the probe set.
@@ -34,7 +34,7 @@ pub struct Probe {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Part {
     /// Places of the rows in their split.
-    pub rows: Vec<usize>,
+    pub rows: Vec<u64>,
     /// Mean loss of each row's supervised tokens.
     pub losses: Vec<f64>,
     /// Supervised tokens of each row.
@@ -53,18 +53,18 @@ impl Part {
 impl ProbeSet {
     /// The first rows that training meets, and held-out rows evenly spread over the file.
     pub fn new(batches: &[Vec<u64>], heldout_rows: usize) -> Self {
-        let mut train: Vec<usize> = Vec::new();
+        let mut train: Vec<u64> = Vec::new();
         for &row in batches.iter().flatten() {
             if train.len() == PROBE_ROWS {
                 break;
             }
-            if !train.contains(&(row as usize)) {
-                train.push(row as usize);
+            if !train.contains(&row) {
+                train.push(row);
             }
         }
         train.sort();
-        let count = heldout_rows.min(PROBE_ROWS);
-        Self { train, heldout: (0..count).map(|i| i * heldout_rows / count).collect() }
+        let (count, rows) = (heldout_rows.min(PROBE_ROWS) as u64, heldout_rows as u64);
+        Self { train, heldout: (0..count).map(|i| i * rows / count).collect() }
     }
 
     /// The losses of the model as it is now.
@@ -73,12 +73,12 @@ impl ProbeSet {
     }
 }
 
-fn part(model: &Llama, split: &Split, rows: &[usize]) -> Part {
+fn part(model: &Llama, split: &Split, rows: &[u64]) -> Part {
     let mut part = Part { rows: rows.to_vec(), ..Part::default() };
     let mut waiting: Vec<Row<'_>> = Vec::new();
     let mut tokens = 0;
     for &index in rows {
-        let row = split.row(index);
+        let row = split.row(index as usize);
         if !waiting.is_empty() && tokens + row.ids.len() > PASS_TOKENS {
             measure(model, &waiting, &mut part);
             waiting.clear();
