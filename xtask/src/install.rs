@@ -65,10 +65,9 @@ fn copy_libraries(from: &Path, to: &Path) -> Result<(), Error> {
 fn copy_licences(beside: &Path, to: &Path) -> Result<(), Error> {
     for info in entries(beside)? {
         let name = info.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if let Some(package) = name.strip_suffix(".dist-info") {
-            if ["torch-", "nvidia_"].iter().any(|ours| package.starts_with(ours)) {
-                copy_tree(&info.join("licenses"), &to.join(package))?;
-            }
+        let Some(package) = name.strip_suffix(".dist-info") else { continue };
+        if package.starts_with("torch-") || package.starts_with("nvidia_") {
+            copy_tree(&info.join("licenses"), &to.join(package))?;
         }
     }
     Ok(())
