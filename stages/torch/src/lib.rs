@@ -5,8 +5,11 @@
 
 pub mod cuda_library;
 pub mod device;
+pub mod generate;
 pub mod lora;
+pub mod measure;
 pub mod model;
 pub mod neft;
+pub mod score;
 pub mod tensor_file;
 pub mod train;

@@ -6,10 +6,10 @@ use neftpipe_protocol::request::Describe;
 use neftpipe_protocol::worker::{Job, Outcome, Worker, description, run};
 use neftpipe_protocol::{Failure, Kind};
 use neftpipe_stage_torch::device::Devices;
-use neftpipe_stage_torch::train;
+use neftpipe_stage_torch::{generate, score, train};
 
-/// The kinds that this program carries out.
-const KINDS: &[Kind] = &[Kind::Train];
+/// The kinds that this program carries out. Of `judge` it does the scoring of pairs alone: see `neftpipe_protocol::scoring`.
+const KINDS: &[Kind] = &[Kind::Train, Kind::Generate, Kind::Judge];
 
 struct TorchWorker {
     devices: Devices,
@@ -25,6 +25,8 @@ impl Worker for TorchWorker {
         tch::set_num_threads(job.request.threads.max(1) as i32);
         match job.request.kind {
             Kind::Train => train::run(job, &self.devices),
+            Kind::Generate => generate::run(job, &self.devices),
+            Kind::Judge => score::run(job, &self.devices),
             kind => Err(Failure::internal(format!("`{kind}` is not a stage for the worker that needs tensors"))),
         }
     }

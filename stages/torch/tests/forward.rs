@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use neftpipe_stage_torch::lora;
-use neftpipe_stage_torch::model::{Llama, Rows};
+use neftpipe_stage_torch::model::{Cache, Llama, Rows};
 use neftpipe_stage_torch::tensor_file::TensorFile;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
@@ -67,7 +67,7 @@ fn assert_logits(model: &Llama, golden: &Golden, tensors: &TensorFile, prefix: &
 /// Greedy decoding with the cache, all rows at once; the penalty here is 1.
 fn continue_greedily(model: &Llama, case: &Greedy) -> Vec<Vec<i32>> {
     let best = |hidden: &Tensor| model.logits(hidden).argmax(-1, false);
-    let mut cache = model.cache(case.prompts.len(), 64);
+    let mut cache = model.cache(case.prompts.len() * 64, 64);
     let mut next = best(&model.prefill(&rows(&case.prompts), &mut cache));
     let mut continuations = vec![Vec::new(); case.prompts.len()];
     for _ in 0..case.max_new_tokens {
@@ -97,17 +97,26 @@ fn decoding_with_a_cache_continues_as_transformers() {
     }
 }
 
+/// Decodes ids [B] and compares with whole rows read at once.
+fn assert_next(model: &Llama, cache: &mut Cache, ids: &[i64], whole: &[Vec<i32>], what: &str) {
+    let ours = model.logits(&model.decode(&Tensor::from_slice(ids), cache));
+    let last: Vec<Tensor> = logits(model, whole).iter().map(|row| row.get(-1)).collect();
+    assert_close(&ours, &Tensor::stack(&last, 0), what);
+}
+
 #[test]
-fn a_cache_that_drops_rows_goes_on_with_the_others() {
+fn rows_leave_and_join_a_cache_and_it_changes_its_shape_between() {
     let model = load("gqa_tied");
-    let batch = [vec![5, 6, 7], vec![8, 9], vec![10, 11, 12, 13]];
-    let mut cache = model.cache(3, 8);
-    let _ = model.prefill(&rows(&batch), &mut cache);
-    cache.keep(&[2, 0]);
-    let ours = model.logits(&model.decode(&Tensor::from_slice(&[20i64, 21]), &mut cache));
-    let whole = logits(&model, &[vec![10, 11, 12, 13, 20], vec![5, 6, 7, 21]]);
-    let theirs = Tensor::stack(&[whole[0].get(-1), whole[1].get(-1)], 0);
-    assert_close(&ours, &theirs, "two of three rows");
+    let mut cache = model.cache(24, 8);
+    let _ = model.prefill(&rows(&[vec![5, 6, 7], vec![8, 9], vec![10, 11, 12, 13]]), &mut cache);
+    cache.swap_remove(0);
+    assert_eq!(cache.lengths(), [4, 2]);
+    assert_next(&model, &mut cache, &[20, 21], &[vec![10, 11, 12, 13, 20], vec![8, 9, 21]], "two of three rows");
+    cache.reshape(6);
+    assert_eq!(cache.capacity_rows(), 4);
+    let _ = model.prefill(&rows(&[vec![30, 31, 32], vec![40]]), &mut cache);
+    let whole = [vec![10, 11, 12, 13, 20, 1], vec![8, 9, 21, 2], vec![30, 31, 32, 3], vec![40, 4]];
+    assert_next(&model, &mut cache, &[1, 2, 3, 4], &whole, "two more rows");
 }
 
 #[test]

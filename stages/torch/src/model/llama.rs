@@ -76,9 +76,9 @@ impl Llama {
         self.device
     }
 
-    /// A cache for so many rows of this model.
-    pub fn cache(&self, rows: usize, capacity_tokens: usize) -> Cache {
-        Cache::new(&self.config, rows as i64, capacity_tokens as i64, self.kind, self.device)
+    /// A cache for so many tokens in all, in rows of so many tokens each.
+    pub fn cache(&self, tokens: usize, capacity_tokens: usize) -> Cache {
+        Cache::new(&self.config, tokens, capacity_tokens, self.kind, self.device)
     }
 
     /// Embeddings [N, hidden] of ids [N].
@@ -102,10 +102,10 @@ impl Llama {
         self.head.as_ref().unwrap_or(&self.embedding)
     }
 
-    /// Reads whole rows into an empty cache; returns the hidden states of each row's last token [B, hidden].
+    /// Reads whole rows into a cache, after the rows at work; returns the hidden states of each one's last token [B, hidden].
     pub fn prefill(&self, rows: &Rows, cache: &mut Cache) -> Tensor {
         tch::no_grad(|| {
-            cache.set_lengths(rows.lengths());
+            cache.push_rows(rows.lengths());
             let context = Context::Rows { lengths: rows.lengths(), cache: Some(cache) };
             let hidden = self.run_blocks(self.embed(rows.ids()), rows.positions(), &context);
             hidden.index_select(0, &rows.last_places()) // [B, hidden]
