@@ -32,9 +32,9 @@ pub fn offline() -> bool {
         .is_some_and(|value| !["", "0", "false", "no", "off"].iter().any(|no| value.eq_ignore_ascii_case(no)))
 }
 
-/// `CUDA_VISIBLE_DEVICES`: the GPUs that this process may use, where something set it.
+/// `CUDA_VISIBLE_DEVICES`: the GPUs that this process may use, where something set it. Set and empty means none.
 pub fn visible_gpus() -> Option<String> {
-    named("CUDA_VISIBLE_DEVICES").and_then(|value| value.into_string().ok())
+    std::env::var_os("CUDA_VISIBLE_DEVICES").and_then(|value| value.into_string().ok())
 }
 
 /// A variable, where it is set and not empty.

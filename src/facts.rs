@@ -1,7 +1,8 @@
 //! What planning must know of the world, from the store, the disk, the lock file and the environment.
 
-use std::cell::RefCell;
+use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use indexmap::IndexMap;
 use neftpipe_protocol::params::DownloadParams;
@@ -17,12 +18,15 @@ use crate::store::{Entry, Lookup, Store};
 /// Earlier results of a stage that a miss is compared with.
 const EARLIER: usize = 64;
 
+/// Earlier results of one stage: the instance that made each, and what its key was made of.
+type History = Arc<[(String, Preimage)]>;
+
 /// Facts for one pipeline.
 pub struct World<'a> {
     store: &'a Store,
     base: PathBuf,
-    /// What movable sources resolved to; a run adds to it.
-    pub lock: RefCell<LockFile>,
+    lock: Mutex<LockFile>,
+    history: Mutex<HashMap<String, History>>,
 }
 
 impl<'a> World<'a> {
@@ -31,8 +35,19 @@ impl<'a> World<'a> {
     /// # Errors
     /// Where its lock file cannot be read.
     pub fn new(store: &'a Store, pipeline: &Pipeline) -> Result<Self, Failure> {
-        let lock = RefCell::new(LockFile::open(&pipeline.file)?);
-        Ok(Self { store, base: pipeline.base.clone(), lock })
+        let lock = Mutex::new(LockFile::open(&pipeline.file)?);
+        Ok(Self { store, base: pipeline.base.clone(), lock, history: Mutex::default() })
+    }
+
+    /// What movable sources resolved to; a run adds to it.
+    pub fn lock(&self) -> MutexGuard<'_, LockFile> {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Earlier results of a stage, as they were when they were first asked for.
+    fn history(&self, stage: &str) -> History {
+        let mut known = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(known.entry(stage.to_owned()).or_insert_with(|| history(self.store, stage).into()))
     }
 }
 
@@ -64,7 +79,7 @@ impl Facts for World<'_> {
     }
 
     fn resolved(&self, params: &DownloadParams) -> Option<Value> {
-        self.lock.borrow().get(params).cloned()
+        self.lock().get(params).cloned()
     }
 
     fn env(&self, name: &str) -> Option<Digest> {
@@ -72,9 +87,8 @@ impl Facts for World<'_> {
     }
 
     fn earlier(&self, instance: &Instance) -> Vec<Preimage> {
-        let mut history = history(self.store, &instance.stage);
-        history.retain(|(id, _)| *id == instance.id);
-        history.into_iter().map(|(_, preimage)| preimage).collect()
+        let history = self.history(&instance.stage);
+        history.iter().filter(|(id, _)| *id == instance.id).map(|(_, preimage)| preimage.clone()).collect()
     }
 }
 

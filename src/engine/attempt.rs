@@ -1,13 +1,16 @@
 //! The folders in which stages work: `attempts/<run>/<stage>/`, and what is left of them.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use neftpipe_protocol::Failure;
 use neftpipe_protocol::worker::io_failure;
 
+use super::reuse;
 use crate::store::{Lock, Store, Waiting, remove_tree};
 
+const LOCK_SUFFIX: &str = ".lock";
 /// Files of an attempt that stay readable after it.
 const LOGS: [&str; 3] = ["stdout.log", "stderr.log", "events.jsonl"];
 
@@ -31,17 +34,41 @@ pub fn announce(store: &Store, run: &str) -> Result<Lock, Failure> {
     }
 }
 
-/// Removes the attempts of runs that died.
+/// Clears away what runs that died left in their attempts, once what can be reused of it is kept.
+///
+/// # Errors
+/// Where the folder cannot be read. What cannot be cleared away is left for the next run.
 pub fn clean_up_dead(store: &Store) -> Result<(), Failure> {
-    let attempts = store.attempts_dir();
-    let entries = fs::read_dir(&attempts).map_err(|error| io_failure("read", &attempts, &error))?;
-    for entry in entries.filter_map(Result::ok).filter(|entry| entry.path().is_dir()) {
-        let run = entry.file_name().to_string_lossy().into_owned();
-        if let Waiting::Held(_lock) = Lock::attempt(&lock_path(store, &run), "clean-up")? {
-            remove_folder(&entry.path())?;
+    for run in runs(store)? {
+        if let Err(failure) = clean_up(store, &run) {
+            tracing::warn!("{failure}");
         }
     }
     Ok(())
+}
+
+fn clean_up(store: &Store, run: &str) -> Result<(), Failure> {
+    let Waiting::Held(_lock) = Lock::attempt(&lock_path(store, run), "clean-up")? else { return Ok(()) };
+    let folder = folder(store, run);
+    for attempt in names(&folder)? {
+        reuse::salvage(store, &folder.join(attempt))?;
+    }
+    remove_folder(&folder)
+}
+
+/// Every run of which there is a folder or a lock.
+fn runs(store: &Store) -> Result<BTreeSet<String>, Failure> {
+    let names = names(&store.attempts_dir())?;
+    Ok(names.into_iter().map(|name| name.strip_suffix(LOCK_SUFFIX).unwrap_or(&name).to_owned()).collect())
+}
+
+fn names(folder: &Path) -> Result<Vec<String>, Failure> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(io_failure("read", folder, &error)),
+    };
+    Ok(entries.filter_map(Result::ok).filter_map(|entry| entry.file_name().into_string().ok()).collect())
 }
 
 /// Makes an empty folder for one attempt.
@@ -72,5 +99,5 @@ pub fn keep_logs(dir: &Path, logs: &Path) {
 }
 
 fn lock_path(store: &Store, run: &str) -> PathBuf {
-    store.attempts_dir().join(format!("{run}.lock"))
+    store.attempts_dir().join(format!("{run}{LOCK_SUFFIX}"))
 }

@@ -1,33 +1,36 @@
 //! The sole owner of the state of a run: what is ready, what is at work, what is done.
+//!
+//! An instance goes from *waiting* (for inputs) to *ready*, is looked at once, and is then either settled (cached, failed)
+//! or *queued* until the machine has room. Instances with one key are one piece of work: the first leads, the others follow.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
 use indexmap::IndexMap;
-use neftpipe_protocol::artifact::Metrics;
-use neftpipe_protocol::params::DownloadParams;
 use neftpipe_protocol::{Digest, Failure, FailureClass, Kind};
 
+use super::chain::{Chain, OpenArms};
 use super::event::{Event, EventBody, RunOutcome, StageOutcome};
-use super::reuse;
-use super::stage::{Ended, Finished, StageInput, StageTask};
-use super::{Run, Summary};
-use crate::exec::{Grant, Level, Pool, Want, WantGpus};
-use crate::facts;
+use super::reuse::Reuse;
+use super::stage::{self, Ended, StageInput, StageTask};
+use super::{Run, Summary, wants};
+use crate::exec::{Grant, Level, Pool, Want};
 use crate::plan::lineage::{self, Made};
-use crate::plan::{self, Facts, Found, Preimage};
-use crate::spec::model::{Gpus, Instance, Pipeline};
-use crate::store::{Artifact, Entry, Lookup};
+use crate::plan::{self, Facts, Preimage, Reason};
+use crate::spec::model::{InputRef, Instance, Pipeline};
+use crate::store::{Entry, Lookup, Outputs};
 
 /// How long the dispatcher waits for news before it looks whether it should stop.
 const TICK: Duration = Duration::from_millis(50);
+/// Queued instances that are passed over, because what they want is taken, before the queue is left alone.
+const PASSED_OVER: usize = 32;
 
 /// Carries out a run and tells its events.
-pub fn dispatch(run: &Run<'_>, emit: &mut dyn FnMut(&Event)) -> Result<Summary, Failure> {
-    let mut pipeline = run.pipeline.clone();
-    std::thread::scope(|scope| Dispatcher::new(run, emit).go(scope, &mut pipeline))
+pub fn dispatch(run: &Run<'_>, emit: &mut dyn FnMut(&Event)) -> Summary {
+    std::thread::scope(|scope| Dispatcher::new(run, emit).go(scope))
 }
 
 /// What a stage's thread says.
@@ -37,41 +40,56 @@ enum News {
 }
 
 /// A finished instance.
-struct Done {
+struct Product {
     key: Digest,
-    outputs: IndexMap<String, Digest>,
-    entry: Box<Entry>,
+    digests: IndexMap<String, Digest>,
+    outputs: Outputs,
+}
+
+/// Work that waits for room.
+struct Order {
+    preimage: Option<Preimage>,
+    reasons: Vec<Reason>,
+    want: Want,
 }
 
 struct AtWork {
     grant: Grant,
-    identity: Digest,
-    preimage: Option<Preimage>,
+    key: Option<Digest>,
     began: Instant,
 }
 
 struct Dispatcher<'r, 'e> {
     run: &'r Run<'r>,
     emit: &'e mut dyn FnMut(&Event),
+    /// Changed only where `partial` takes inputs away.
+    pipeline: Cow<'r, Pipeline>,
     pool: Pool,
     sender: Sender<News>,
     news: Receiver<News>,
-    done: Vec<Option<Done>>,
+    products: Vec<Option<Product>>,
     /// Inputs that an instance still waits for.
     waits_for: Vec<usize>,
     dependents: Vec<Vec<usize>>,
     ready: BTreeSet<usize>,
+    queue: BTreeMap<usize, Order>,
     at_work: BTreeMap<usize, AtWork>,
-    /// Instances whose key is at work under another instance, by that instance.
+    /// Who does the work of an identity: a key, or a source that is yet to be resolved.
+    leaders: HashMap<Digest, usize>,
     followers: HashMap<usize, Vec<usize>>,
-    over: HashSet<usize>,
+    arms: OpenArms,
+    /// Keys that were made in this run: forcing asks for no more.
+    fresh: HashSet<Digest>,
+    settled: Vec<bool>,
     tally: Tally,
     failures: Vec<FailureClass>,
-    warned: HashSet<String>,
+    warned: bool,
 }
 
 #[derive(Default)]
 struct Tally {
+    stages: usize,
+    settled: usize,
     executed: usize,
     cached: usize,
     failed: usize,
@@ -83,59 +101,78 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
     fn new(run: &'r Run<'r>, emit: &'e mut dyn FnMut(&Event)) -> Self {
         let count = run.pipeline.instances.len();
         let (sender, news) = mpsc::channel();
+        let jobs = run.options.jobs.unwrap_or(run.machine.cpus as usize).max(1);
         let mut dispatcher = Self {
             run,
             emit,
-            pool: Pool::new(run.machine.clone(), run.options.jobs.unwrap_or(usize::MAX)),
+            pipeline: Cow::Borrowed(run.pipeline),
+            pool: Pool::new(run.machine.clone(), jobs),
             sender,
             news,
-            done: (0..count).map(|_| None).collect(),
+            products: (0..count).map(|_| None).collect(),
             waits_for: vec![0; count],
             dependents: vec![Vec::new(); count],
             ready: BTreeSet::new(),
+            queue: BTreeMap::new(),
             at_work: BTreeMap::new(),
+            leaders: HashMap::new(),
             followers: HashMap::new(),
-            over: HashSet::new(),
+            arms: OpenArms::default(),
+            fresh: HashSet::new(),
+            settled: vec![false; count],
             tally: Tally::default(),
             failures: Vec::new(),
-            warned: HashSet::new(),
+            warned: false,
         };
-        for index in run.selection.indexes() {
-            let needs: BTreeSet<usize> =
-                run.pipeline.instances[index].inputs.values().flatten().map(|input| input.instance).collect();
-            dispatcher.waits_for[index] = needs.len();
-            if needs.is_empty() {
-                dispatcher.ready.insert(index);
-            }
-            needs.into_iter().for_each(|need| dispatcher.dependents[need].push(index));
-        }
+        run.selection.indexes().for_each(|index| dispatcher.enroll(index));
         dispatcher
     }
 
-    fn go<'scope>(mut self, scope: &'scope Scope<'scope, '_>, pipeline: &mut Pipeline) -> Result<Summary, Failure>
+    fn enroll(&mut self, index: usize) {
+        let inputs = self.pipeline.instances[index].inputs.values().flatten();
+        let mut needs: Vec<usize> = inputs.map(|input| input.instance).collect();
+        needs.sort_unstable();
+        needs.dedup();
+        self.tally.stages += 1;
+        self.waits_for[index] = needs.len();
+        if needs.is_empty() {
+            self.ready.insert(index);
+        }
+        needs.into_iter().for_each(|need| self.dependents[need].push(index));
+    }
+
+    fn go<'scope>(mut self, scope: &'scope Scope<'scope, '_>) -> Summary
     where
         'r: 'scope,
     {
         let began = Instant::now();
-        let stages = self.run.selection.indexes().count();
-        self.tell(EventBody::RunStarted { run: self.run.id.to_owned(), pipeline: pipeline.name.clone(), stages });
+        let (run, pipeline) = (self.run.id.to_owned(), self.pipeline.name.clone());
+        self.tell(EventBody::RunStarted { run, pipeline, stages: self.tally.stages });
         loop {
-            self.start_what_can(scope, pipeline)?;
-            if self.at_work.is_empty() {
+            while let Some(index) = self.ready.pop_first() {
+                self.look_at(index);
+            }
+            self.start_queued(scope);
+            if self.at_work.is_empty() && self.ready.is_empty() {
                 break;
             }
-            self.listen(pipeline)?;
+            self.listen();
         }
-        let outcome = match (self.failures.is_empty(), self.is_stopping() && self.over.len() < stages) {
-            (_, true) => RunOutcome::Interrupted,
-            (false, _) => RunOutcome::Failed,
-            (true, _) => RunOutcome::Succeeded,
+        self.conclude(began)
+    }
+
+    fn conclude(mut self, began: Instant) -> Summary {
+        let outcome = if self.is_stopping() && self.tally.settled < self.tally.stages {
+            RunOutcome::Interrupted
+        } else if self.failures.is_empty() {
+            RunOutcome::Succeeded
+        } else {
+            RunOutcome::Failed
         };
-        let Tally { executed, cached, failed, blocked, saved_seconds } = self.tally;
-        let run = self.run.id.to_owned();
-        let seconds = began.elapsed().as_secs_f64();
+        let Tally { executed, cached, failed, blocked, saved_seconds, .. } = self.tally;
+        let (run, seconds) = (self.run.id.to_owned(), began.elapsed().as_secs_f64());
         self.tell(EventBody::RunFinished { run, outcome, executed, cached, failed, blocked, seconds, saved_seconds });
-        Ok(Summary { outcome, failures: self.failures })
+        Summary { outcome, failures: self.failures }
     }
 
     fn tell(&mut self, body: EventBody) {
@@ -146,341 +183,257 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
         self.run.stop.level() > Level::Run
     }
 
+    /// Whether nothing new is begun any more.
     fn is_ending(&self) -> bool {
         self.is_stopping() || (self.run.options.fail_fast && !self.failures.is_empty())
     }
 
-    /// Settles what is cached and starts what the machine holds, until nothing more can be.
-    fn start_what_can<'scope>(
-        &mut self,
-        scope: &'scope Scope<'scope, '_>,
-        pipeline: &mut Pipeline,
-    ) -> Result<(), Failure>
-    where
-        'r: 'scope,
-    {
-        let mut starved = BTreeSet::new();
-        while let Some(index) = self.ready.pop_first() {
-            if self.is_ending() {
-                break;
-            }
-            if !self.begin(scope, pipeline, index)? {
-                starved.insert(index);
+    /// Settles an instance whose inputs are made, if its result is there; else queues it or lets it follow another.
+    fn look_at(&mut self, index: usize) {
+        if self.is_ending() {
+            return;
+        }
+        let preimage = match plan::preimage(&self.pipeline, index, &|at| self.made(at), self.run.world) {
+            Ok(preimage) => preimage,
+            Err(failure) => return self.fail(index, None, &failure, 0.0),
+        };
+        let key = preimage.as_ref().map(Preimage::key);
+        let identity = key.unwrap_or_else(|| stage::source_identity(&self.pipeline.instances[index]));
+        if let Some(&leader) = self.leaders.get(&identity) {
+            self.followers.entry(leader).or_default().push(index);
+            return;
+        }
+        match key.map_or(Ok(Lookup::Miss), |key| self.run.store.lookup(&key)) {
+            Err(error) => self.fail(index, key, &error.into(), 0.0),
+            Ok(Lookup::Hit(entry)) if !self.is_forced(index, entry.key) => self.cached(index, *entry),
+            Ok(found) => {
+                let reasons = self.reasons(index, preimage.as_ref(), &found);
+                self.enqueue(index, identity, preimage, reasons);
             }
         }
-        self.ready.extend(starved);
-        Ok(())
     }
 
-    /// Begins one instance. Says whether it is no longer ready: settled, at work, or following another.
-    fn begin<'scope>(
-        &mut self,
-        scope: &'scope Scope<'scope, '_>,
-        pipeline: &mut Pipeline,
-        index: usize,
-    ) -> Result<bool, Failure>
-    where
-        'r: 'scope,
-    {
-        let preimage = match plan::preimage(pipeline, index, &|at| self.made(at), self.run.world) {
-            Ok(preimage) => preimage,
-            Err(failure) => {
-                self.fail(pipeline, index, None, failure, 0.0);
-                return Ok(true);
+    fn is_forced(&self, index: usize, key: Digest) -> bool {
+        self.run.forced.contains(index) && !self.fresh.contains(&key)
+    }
+
+    fn reasons(&self, index: usize, preimage: Option<&Preimage>, found: &Lookup) -> Vec<Reason> {
+        match (preimage, found) {
+            _ if self.run.forced.contains(index) => vec![Reason::Forced],
+            (_, Lookup::Incomplete { missing, .. }) => missing_outputs(missing),
+            (Some(new), _) => plan::of_miss(new, &self.run.world.earlier(&self.pipeline.instances[index])),
+            (None, _) => vec![Reason::NeverRan],
+        }
+    }
+
+    fn enqueue(&mut self, index: usize, identity: Digest, preimage: Option<Preimage>, reasons: Vec<Reason>) {
+        match self.prepare(index) {
+            Ok(want) => {
+                self.leaders.insert(identity, index);
+                self.queue.insert(index, Order { preimage, reasons, want });
             }
-        };
-        let forced = self.run.forced.contains(index);
-        let key = preimage.as_ref().map(Preimage::key);
-        if let (Some(key), false) = (&key, forced)
-            && let Lookup::Hit(entry) = self.run.store.lookup(key)?
+            Err(failure) => self.fail(index, preimage.as_ref().map(Preimage::key), &failure, 0.0),
+        }
+    }
+
+    /// Finds out what an instance wants, and which states it passes if it trains.
+    fn prepare(&mut self, index: usize) -> Result<Want, Failure> {
+        let instance = &self.pipeline.instances[index];
+        let want = wants::want(instance, &self.run.machine, self.run.options.jobs);
+        let (want, cut) = self.run.machine.fit(want)?;
+        if instance.kind == Kind::Train
+            && let Some(chain) = Chain::of(self.run.store, instance, &self.inputs(instance))?
         {
-            self.cached(pipeline, index, *key, entry);
-            return Ok(true);
+            self.arms.open(index, chain);
         }
-        let instance = &pipeline.instances[index];
-        let identity = key.unwrap_or_else(|| Digest::of_value("neftpipe 2026 unresolved source", &instance.params));
-        if let Some((&leader, _)) = self.at_work.iter().find(|(_, work)| work.identity == identity) {
-            self.followers.entry(leader).or_default().push(index);
-            return Ok(true);
-        }
-        let (want, cut) = match self.run.machine.fit(self.wish(instance)) {
-            Ok(fitting) => fitting,
-            Err(failure) => {
-                self.fail(pipeline, index, key, failure, 0.0);
-                return Ok(true);
-            }
-        };
-        let Some(grant) = self.pool.take(&want, &self.run.machine) else { return Ok(false) };
-        if let Some(message) = cut.filter(|message| self.warned.insert(message.clone())) {
+        if let Some(message) = cut.filter(|_| !std::mem::replace(&mut self.warned, true)) {
             self.tell(EventBody::RunWarning { code: "resources_capped".to_owned(), message });
         }
-        self.start(scope, pipeline, index, preimage, identity, grant);
-        Ok(true)
+        Ok(want)
     }
 
-    /// What an instance asks of the machine: all cores where it says nothing, but one for what mostly waits.
-    fn wish(&self, instance: &Instance) -> Want {
-        let usual = if instance.kind == Kind::Download { 1 } else { self.run.machine.cpus };
-        let gpus = match instance.resources.gpus {
-            Gpus::Count(count) => WantGpus::Exactly(count),
-            Gpus::Auto if instance.kind.needs_torch() => WantGpus::OneIfAny,
-            Gpus::Auto => WantGpus::Indifferent,
-        };
-        Want {
-            cpus: instance.resources.cpus.unwrap_or(usual),
-            memory_bytes: instance.resources.memory_bytes.unwrap_or(0),
-            gpus,
-        }
-    }
-
-    fn start<'scope>(
-        &mut self,
-        scope: &'scope Scope<'scope, '_>,
-        pipeline: &Pipeline,
-        index: usize,
-        preimage: Option<Preimage>,
-        identity: Digest,
-        grant: Grant,
-    ) where
+    /// Starts what the machine has room for, in the order of the pipeline; what does not fit lets others pass.
+    fn start_queued<'scope>(&mut self, scope: &'scope Scope<'scope, '_>)
+    where
         'r: 'scope,
     {
-        let instance = &pipeline.instances[index];
-        let resolved = download(instance).and_then(|params| self.run.world.resolved(&params));
-        let task = StageTask {
-            index,
-            instance: instance.clone(),
-            preimage: preimage.clone(),
-            forced: self.run.forced.contains(index),
-            inputs: self.inputs(pipeline, instance),
-            lineage: lineage::is_wanted(instance.kind).then(|| lineage::lineage(pipeline, index, |at| self.made(at))),
-            resolved,
-            base: pipeline.base.clone(),
-            offline: self.run.options.offline,
-            run: self.run.id.to_owned(),
-            reasons: self.reasons(instance, preimage.as_ref()),
-            grant: grant.clone(),
-            store: self.run.store,
-            executor: self.run.executor,
-            stop: self.run.stop.clone(),
-        };
-        let sender = self.sender.clone();
-        scope.spawn(move || {
-            // The dispatcher outlives its stages, so that what is sent is heard.
-            let ended = task.carry_out(&mut |body| drop(sender.send(News::Event(body))));
-            drop(sender.send(News::Ended(index, Box::new(ended))));
-        });
-        self.at_work.insert(index, AtWork { grant, identity, preimage, began: Instant::now() });
+        let mut passed_over = 0;
+        let mut next = 0;
+        while !self.is_ending() && self.pool.has_room() && passed_over < PASSED_OVER {
+            let Some((&index, order)) = self.queue.range(next..).next() else { return };
+            next = index + 1;
+            match self.pool.take(&order.want, &self.run.machine) {
+                Some(grant) => self.start(scope, index, grant),
+                None => passed_over += 1,
+            }
+        }
     }
 
-    fn reasons(&self, instance: &Instance, preimage: Option<&Preimage>) -> Vec<plan::Reason> {
-        let Some(preimage) = preimage else { return vec![plan::Reason::NeverRan] };
-        if self.run.forced_is(instance) {
-            return vec![plan::Reason::Forced];
-        }
-        match self.run.world.lookup(&preimage.key()) {
-            Ok(Found::Incomplete(outputs)) => {
-                outputs.into_iter().map(|output| plan::Reason::OutputMissing { output }).collect()
-            }
-            _ => plan::of_miss(preimage, &self.run.world.earlier(instance)),
-        }
+    fn start<'scope>(&mut self, scope: &'scope Scope<'scope, '_>, index: usize, grant: Grant)
+    where
+        'r: 'scope,
+    {
+        let Order { preimage, reasons, .. } = self.queue.remove(&index).expect("what starts was queued");
+        let key = preimage.as_ref().map(Preimage::key);
+        self.at_work.insert(index, AtWork { grant: grant.clone(), key, began: Instant::now() });
+        let instance = self.pipeline.instances[index].clone();
+        let lineage =
+            lineage::is_wanted(instance.kind).then(|| lineage::lineage(&self.pipeline, index, |at| self.made(at)));
+        let reuse = Reuse::new(self.run.store, preimage.as_ref(), self.arms.chain(index), self.arms.shared(index));
+        let inputs = self.inputs(&instance);
+        let task = StageTask { run: self.run, index, instance, preimage, inputs, lineage, reasons, grant };
+        let sender = self.sender.clone();
+        // The dispatcher outlives its stages, so that what is sent is heard.
+        scope.spawn(move || {
+            let ended = task.carry_out(reuse, &mut |body| drop(sender.send(News::Event(body))));
+            drop(sender.send(News::Ended(index, Box::new(ended))));
+        });
     }
 
     fn made(&self, at: usize) -> Option<Made<'_>> {
-        self.done[at].as_ref().map(|done| Made { key: done.key, outputs: &done.outputs })
+        self.products[at].as_ref().map(|product| Made { key: product.key, outputs: &product.digests })
     }
 
-    fn inputs(&self, pipeline: &Pipeline, instance: &Instance) -> IndexMap<String, Vec<StageInput>> {
-        let input = |reference: &crate::spec::model::InputRef| {
-            let maker = &pipeline.instances[reference.instance];
-            let done = self.done[reference.instance].as_ref().expect("a stage starts when its inputs are made");
-            let artifact: Artifact = done.entry.outputs[&reference.output].clone();
-            let stage = if reference.output == maker.plain_output() {
-                maker.id.clone()
-            } else {
-                maker.id.replacen(&maker.stage, &format!("{}.{}", maker.stage, reference.output), 1)
-            };
-            StageInput { artifact, stage, label: maker.label.clone(), axes: maker.axes.clone() }
+    fn inputs(&self, instance: &Instance) -> IndexMap<String, Vec<StageInput>> {
+        let inputs = instance.inputs.iter();
+        inputs.map(|(slot, references)| (slot.clone(), references.iter().map(|r| self.input(r)).collect())).collect()
+    }
+
+    fn input(&self, reference: &InputRef) -> StageInput {
+        let maker = &self.pipeline.instances[reference.instance];
+        let product = self.products[reference.instance].as_ref().expect("a stage starts when its inputs are made");
+        let stage = if reference.output == maker.plain_output() {
+            maker.id.clone()
+        } else {
+            maker.id.replacen(&maker.stage, &format!("{}.{}", maker.stage, reference.output), 1)
         };
-        instance
-            .inputs
-            .iter()
-            .map(|(slot, references)| (slot.clone(), references.iter().map(input).collect()))
-            .collect()
+        let artifact = product.outputs[&reference.output].clone();
+        StageInput { artifact, stage, label: maker.label.clone(), axes: maker.axes.clone() }
     }
 
-    fn listen(&mut self, pipeline: &mut Pipeline) -> Result<(), Failure> {
-        match self.news.recv_timeout(TICK) {
-            Ok(News::Event(body)) => self.tell(body),
-            Ok(News::Ended(index, ended)) => self.ended(pipeline, index, *ended)?,
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+    /// Waits for news, and then takes all that there are.
+    fn listen(&mut self) {
+        let mut news = self.news.recv_timeout(TICK).ok();
+        while let Some(item) = news {
+            match item {
+                News::Event(body) => self.tell(body),
+                News::Ended(index, ended) => self.ended(index, *ended),
+            }
+            news = self.news.try_recv().ok();
         }
-        Ok(())
     }
 
-    fn ended(&mut self, pipeline: &mut Pipeline, index: usize, ended: Ended) -> Result<(), Failure> {
-        let work = self.at_work.remove(&index).expect("what ended was at work");
-        self.pool.give_back(work.grant);
+    fn ended(&mut self, index: usize, ended: Ended) {
+        let AtWork { grant, key, began } = self.at_work.remove(&index).expect("what ended was at work");
+        self.pool.give_back(grant);
+        self.leaders.retain(|_, leader| *leader != index);
+        let seconds = began.elapsed().as_secs_f64();
         let followers = self.followers.remove(&index).unwrap_or_default();
         match ended {
-            Ended::Executed(finished) => {
-                let published = self.publish(pipeline, index, work.preimage, *finished);
-                if let Err(failure) = published {
-                    self.fail(pipeline, index, None, failure, work.began.elapsed().as_secs_f64());
+            Ended::Executed { entry, seconds } => {
+                self.tally.executed += 1;
+                self.fresh.insert(entry.key);
+                self.finish(index, *entry, StageOutcome::Executed, seconds);
+                self.drop_states(index);
+            }
+            Ended::Found(entry) => self.cached(index, *entry),
+            Ended::Failed { failure, ran } => {
+                self.tally.executed += usize::from(ran);
+                self.fail(index, key, &failure, seconds);
+                if key.is_some() {
+                    // One key, one failure: the others would do the same and fail the same.
+                    followers.iter().for_each(|&follower| self.fail(follower, key, &failure, 0.0));
+                    return;
                 }
             }
-            Ended::Found(entry) => self.cached(pipeline, index, entry.key, entry),
-            Ended::Failed(failure) => {
-                let key = work.preimage.as_ref().map(Preimage::key);
-                self.fail(pipeline, index, key, failure, work.began.elapsed().as_secs_f64());
-            }
-            Ended::Interrupted => {
-                let key = work.preimage.as_ref().map(Preimage::key);
-                self.settle(pipeline, index, key, StageOutcome::Interrupted, work.began.elapsed().as_secs_f64());
-                self.over.remove(&index);
+            Ended::Interrupted { ran } => {
+                self.tally.executed += usize::from(ran);
+                self.told_end(index, key, StageOutcome::Interrupted, seconds);
             }
         }
-        self.ready.extend(followers); // they look the key up anew, and find it or do the work themselves
-        Ok(())
+        self.ready.extend(followers); // they look their key up anew, and find it or do the work themselves
     }
 
-    fn publish(
-        &mut self,
-        pipeline: &mut Pipeline,
-        index: usize,
-        preimage: Option<Preimage>,
-        finished: Finished,
-    ) -> Result<(), Failure> {
-        let Finished { success, outputs, seconds, lock, logs } = finished;
-        if let (Some(params), Some(resolved)) = (download(&pipeline.instances[index]), success.resolved) {
-            self.run.world.lock.borrow_mut().set(&params, resolved)?;
-        }
-        let preimage = match preimage {
-            Some(preimage) => preimage,
-            None => plan::preimage(pipeline, index, &|at| self.made(at), self.run.world)?
-                .ok_or_else(|| Failure::internal("the source said nothing of what it resolved to"))?,
-        };
-        let key = preimage.key();
-        let stage = pipeline.instances[index].id.clone();
-        let mut entry =
-            Entry::new(key, serde_json::to_value(&preimage).expect("ingredients serialise"), stage, outputs);
-        entry.metrics = success.metrics;
-        entry.measured = success.measured;
-        entry.measured.insert("seconds".to_owned(), seconds.into());
-        entry.provenance = provenance(success.provenance, self.run.id, &logs);
-        self.run.store.publish(&entry)?;
-        drop(lock);
-        if pipeline.instances[index].kind == Kind::Train {
-            self.drop_checkpoints(pipeline, index)?;
-        }
-        self.tally.executed += 1;
-        self.finish(pipeline, index, key, Box::new(entry), StageOutcome::Executed, seconds);
-        Ok(())
-    }
-
-    /// Forgets checkpoints that no arm which is yet to be trained shares.
-    fn drop_checkpoints(&self, pipeline: &Pipeline, index: usize) -> Result<(), Failure> {
-        let mut shared = HashSet::new();
-        for (other, instance) in pipeline.instances.iter().enumerate() {
-            let is_open = instance.kind == Kind::Train
-                && other != index
-                && self.run.selection.contains(other)
-                && !self.over.contains(&other);
-            if is_open && self.inputs_are_made(instance) {
-                shared.extend(reuse::checkpoint_keys(self.run.store, instance, &self.artifacts(pipeline, instance))?);
+    /// Drops the states that no arm will go on from any more. One that stays costs space, not the run.
+    fn drop_states(&mut self, index: usize) {
+        for key in self.arms.close(index) {
+            if let Err(error) = self.run.store.drop_state(&key) {
+                tracing::warn!("{error}");
             }
         }
-        let instance = &pipeline.instances[index];
-        let reuse = reuse::Reuse::new(self.run.store, instance, None, &self.artifacts(pipeline, instance))?;
-        reuse.drop_checkpoints(&|key| shared.contains(key))
     }
 
-    fn inputs_are_made(&self, instance: &Instance) -> bool {
-        instance.inputs.values().flatten().all(|input| self.done[input.instance].is_some())
-    }
-
-    fn artifacts(&self, pipeline: &Pipeline, instance: &Instance) -> IndexMap<String, Vec<Artifact>> {
-        let inputs = self.inputs(pipeline, instance).into_iter();
-        inputs.map(|(slot, list)| (slot, list.into_iter().map(|input| input.artifact).collect())).collect()
-    }
-
-    fn cached(&mut self, pipeline: &mut Pipeline, index: usize, key: Digest, entry: Box<Entry>) {
+    fn cached(&mut self, index: usize, entry: Entry) {
         let seconds = entry.measured.get("seconds").and_then(serde_json::Value::as_f64).unwrap_or(0.0);
         self.tally.cached += 1;
         self.tally.saved_seconds += seconds;
-        self.finish(pipeline, index, key, entry, StageOutcome::Cached, seconds);
+        self.finish(index, entry, StageOutcome::Cached, seconds);
     }
 
-    fn finish(
-        &mut self,
-        pipeline: &mut Pipeline,
-        index: usize,
-        key: Digest,
-        entry: Box<Entry>,
-        outcome: StageOutcome,
-        seconds: f64,
-    ) {
-        let outputs = facts::digests(&entry);
-        self.done[index] = Some(Done { key, outputs, entry });
-        self.settle(pipeline, index, Some(key), outcome, seconds);
-        self.release_dependents(index);
+    fn finish(&mut self, index: usize, entry: Entry, outcome: StageOutcome, seconds: f64) {
+        let digests = entry.outputs.iter().map(|(name, artifact)| (name.clone(), artifact.digest)).collect();
+        self.products[index] = Some(Product { key: entry.key, digests, outputs: entry.outputs });
+        self.settle(index, Some(entry.key), outcome, seconds);
+        for dependent in std::mem::take(&mut self.dependents[index]) {
+            self.one_input_less(dependent);
+        }
     }
 
-    fn fail(&mut self, pipeline: &mut Pipeline, index: usize, key: Option<Digest>, failure: Failure, seconds: f64) {
-        let Failure { class, message, hint } = failure;
+    fn one_input_less(&mut self, dependent: usize) {
+        self.waits_for[dependent] -= 1;
+        if self.waits_for[dependent] == 0 && !self.settled[dependent] {
+            self.ready.insert(dependent);
+        }
+    }
+
+    fn fail(&mut self, index: usize, key: Option<Digest>, failure: &Failure, seconds: f64) {
+        let Failure { class, message, hint } = failure.clone();
         self.tally.failed += 1;
         self.failures.push(class);
-        self.settle(pipeline, index, key, StageOutcome::Failed { class, message, hint }, seconds);
-        self.block(pipeline, index);
-    }
-
-    fn settle(&mut self, pipeline: &Pipeline, index: usize, key: Option<Digest>, outcome: StageOutcome, seconds: f64) {
-        self.over.insert(index);
-        let instance = &pipeline.instances[index];
-        let outputs = self.done[index].as_ref().map_or_else(IndexMap::new, |done| done.outputs.clone());
-        let (stage, kind) = (instance.id.clone(), instance.kind);
-        self.tell(EventBody::StageFinished { stage, kind, key, outcome, seconds, outputs });
-    }
-
-    fn release_dependents(&mut self, index: usize) {
-        for dependent in self.dependents[index].clone() {
-            self.waits_for[dependent] -= 1;
-            if self.waits_for[dependent] == 0 && !self.over.contains(&dependent) {
-                self.ready.insert(dependent);
-            }
-        }
+        self.settle(index, key, StageOutcome::Failed { class, message, hint }, seconds);
+        self.block_dependents(index);
     }
 
     /// Blocks what depends on a failure; with `partial`, what only gathers it goes on without.
-    fn block(&mut self, pipeline: &mut Pipeline, root: usize) {
-        let by = pipeline.instances[root].id.clone();
-        let mut open = vec![root];
-        while let Some(lost) = open.pop() {
-            for dependent in self.dependents[lost].clone() {
-                if self.over.contains(&dependent) {
+    fn block_dependents(&mut self, root: usize) {
+        let by = self.pipeline.instances[root].id.clone();
+        let mut lost = vec![root];
+        while let Some(index) = lost.pop() {
+            for dependent in std::mem::take(&mut self.dependents[index]) {
+                if self.settled[dependent] {
                     continue;
                 }
-                if self.run.options.partial && can_do_without(&pipeline.instances[dependent], lost) {
-                    self.go_on_without(pipeline, dependent, lost, &by);
+                if self.run.options.partial && can_do_without(&self.pipeline.instances[dependent], index) {
+                    self.go_on_without(dependent, index, &by);
                     continue;
                 }
                 self.tally.blocked += 1;
-                self.settle(pipeline, dependent, None, StageOutcome::Blocked { by: by.clone() }, 0.0);
-                open.push(dependent);
+                self.settle(dependent, None, StageOutcome::Blocked { by: by.clone() }, 0.0);
+                lost.push(dependent);
             }
         }
     }
 
-    fn go_on_without(&mut self, pipeline: &mut Pipeline, dependent: usize, lost: usize, by: &str) {
-        let missing = pipeline.instances[lost].id.clone();
-        let instance = &mut pipeline.instances[dependent];
+    fn go_on_without(&mut self, dependent: usize, lost: usize, by: &str) {
+        let missing = self.pipeline.instances[lost].id.clone();
+        let instance = &mut self.pipeline.to_mut().instances[dependent];
         instance.inputs.values_mut().for_each(|inputs| inputs.retain(|input| input.instance != lost));
         let why = if missing == by { "failed".to_owned() } else { format!("needs {by}, which failed") };
         let message = format!("{} goes on without {missing}, which {why}", instance.id);
         self.tell(EventBody::RunWarning { code: "partial".to_owned(), message });
-        self.waits_for[dependent] -= 1;
-        if self.waits_for[dependent] == 0 {
-            self.ready.insert(dependent);
-        }
+        self.one_input_less(dependent);
+    }
+
+    fn settle(&mut self, index: usize, key: Option<Digest>, outcome: StageOutcome, seconds: f64) {
+        self.settled[index] = true;
+        self.tally.settled += 1;
+        self.told_end(index, key, outcome, seconds);
+    }
+
+    fn told_end(&mut self, index: usize, key: Option<Digest>, outcome: StageOutcome, seconds: f64) {
+        let Instance { id: stage, kind, .. } = &self.pipeline.instances[index];
+        let outputs = self.products[index].as_ref().map_or_else(IndexMap::new, |product| product.digests.clone());
+        self.tell(EventBody::StageFinished { stage: stage.clone(), kind: *kind, key, outcome, seconds, outputs });
     }
 }
 
@@ -491,12 +444,9 @@ fn can_do_without(instance: &Instance, lost: usize) -> bool {
     references.all(|input| input.gathered) && others_remain
 }
 
-fn download(instance: &Instance) -> Option<DownloadParams> {
-    (instance.kind == Kind::Download).then(|| serde_json::from_value(instance.params.clone()).ok()).flatten()
-}
-
-fn provenance(mut provenance: Metrics, run: &str, logs: &str) -> Metrics {
-    provenance.insert("run".to_owned(), run.into());
-    provenance.insert("logs".to_owned(), logs.into());
-    provenance
+/// Reasons for `OUTPUT/PATH`s that are missing.
+fn missing_outputs(missing: &[String]) -> Vec<Reason> {
+    let mut outputs: Vec<&str> = missing.iter().map(|file| file.split('/').next().unwrap_or(file)).collect();
+    outputs.dedup();
+    outputs.into_iter().map(|output| Reason::OutputMissing { output: output.to_owned() }).collect()
 }

@@ -4,11 +4,14 @@
 //! [`event::Event`]s.
 
 mod attempt;
+mod chain;
 mod dispatcher;
 pub mod event;
 pub mod lockfile;
+mod request;
 mod reuse;
 mod stage;
+mod wants;
 
 use std::path::Path;
 
@@ -17,7 +20,7 @@ use neftpipe_protocol::{Failure, FailureClass};
 use crate::exec::{Executor, Machine, Stop};
 use crate::facts::World;
 use crate::plan::Selection;
-use crate::spec::model::{Instance, Pipeline};
+use crate::spec::model::Pipeline;
 use crate::store::Store;
 use event::{Event, RunOutcome};
 
@@ -45,17 +48,10 @@ pub struct Run<'a> {
     pub stop: Stop,
 }
 
-impl Run<'_> {
-    /// Whether an instance is carried out although its result is there.
-    fn forced_is(&self, instance: &Instance) -> bool {
-        self.forced.indexes().any(|index| self.pipeline.instances[index].id == instance.id)
-    }
-}
-
 /// How to go about a run.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Stages at a time; as many as the machine holds where not said.
+    /// Stages at a time; as many as the machine has cores where not said.
     pub jobs: Option<usize>,
     /// Start nothing more once something has failed.
     pub fail_fast: bool,
@@ -81,7 +77,7 @@ pub struct Summary {
 pub fn run(run: &Run<'_>, emit: &mut dyn FnMut(&Event)) -> Result<Summary, Failure> {
     attempt::clean_up_dead(run.store)?;
     let _alive = attempt::announce(run.store, run.id)?;
-    let summary = dispatcher::dispatch(run, emit)?;
+    let summary = dispatcher::dispatch(run, emit);
     attempt::remove_folder(&attempt::folder(run.store, run.id))?;
     Ok(summary)
 }

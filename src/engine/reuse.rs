@@ -1,85 +1,101 @@
-//! Work below the stage that outlives its attempt: rows that were generated or judged, checkpoints of training.
+//! Work below the stage that outlives its attempt: rows that were generated or judged, states of training.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
+use std::sync::Arc;
 
-use indexmap::IndexMap;
-use neftpipe_protocol::artifact::TokensInfo;
-use neftpipe_protocol::params::TrainParams;
-use neftpipe_protocol::request::{CHECKPOINTS_DIR, ROWS_FILE};
-use neftpipe_protocol::training::{Statics, checkpoint_steps, step_keys};
+use neftpipe_protocol::event::{Event, EventBody, Saved};
+use neftpipe_protocol::request::{CHECKPOINTS_DIR, EVENTS_FILE, ROWS_FILE};
 use neftpipe_protocol::worker::io_failure;
-use neftpipe_protocol::{ArtifactType, Digest, Failure, Kind};
-use serde_json::json;
+use neftpipe_protocol::{Digest, Failure, Kind};
+use serde::{Deserialize, Serialize};
 
+use super::chain::Chain;
 use crate::plan::Preimage;
-use crate::spec::model::Instance;
-use crate::store::{Artifact, Entry, Lookup, Materialize, Store};
+use crate::store::Store;
 
 /// The slots that hold rows, by kind: with these left out, the ingredients of a key say which rows may be shared.
 const ROW_SLOTS: [(Kind, &[&str]); 2] = [(Kind::Generate, &["prompts"]), (Kind::Judge, &["answers", "reference"])];
+/// What a later run must know to save what a run that was killed had not saved yet, in the attempt directory.
+const SALVAGE_FILE: &str = "salvage.json";
 
-/// What one stage can reuse, and what it will leave for others.
+/// What one stage can reuse, and what it leaves for others.
 pub struct Reuse<'a> {
     store: &'a Store,
-    stage: String,
     rows: Option<Digest>,
-    chain: Chain,
     rows_read: u64,
+    chain: Option<Arc<Chain>>,
+    /// Keys of states that other arms will go on from.
+    shared: HashSet<Digest>,
+    /// Steps of this arm whose states are kept, the deepest last.
+    kept: Vec<u64>,
 }
 
-/// Checkpoints of a training run: the steps after which they are taken, and the key of each.
-#[derive(Default)]
-struct Chain {
-    steps: Vec<u64>,
-    keys: Vec<Digest>,
-    extensible: bool,
+#[derive(Serialize, Deserialize)]
+struct Salvage {
+    rows: Option<Digest>,
+    states: Vec<Digest>,
 }
 
 impl<'a> Reuse<'a> {
-    /// What a stage with these ingredients and inputs can reuse.
-    ///
-    /// # Errors
-    /// Where the tokens to be trained on cannot be read.
+    /// For a stage with these ingredients; `chain` for one that trains.
     pub fn new(
         store: &'a Store,
-        instance: &Instance,
         preimage: Option<&Preimage>,
-        inputs: &IndexMap<String, Vec<Artifact>>,
-    ) -> Result<Self, Failure> {
-        let chain = match instance.kind {
-            Kind::Train => chain(store, instance, inputs)?,
-            _ => Chain::default(),
-        };
-        Ok(Self { store, stage: instance.id.clone(), rows: preimage.and_then(row_scope), chain, rows_read: 0 })
+        chain: Option<Arc<Chain>>,
+        shared: HashSet<Digest>,
+    ) -> Self {
+        Self { store, rows: preimage.and_then(row_scope), rows_read: 0, chain, shared, kept: Vec::new() }
     }
 
     /// Steps after which the worker is to save.
-    pub fn checkpoints(&self) -> &[u64] {
-        &self.chain.steps
+    pub fn steps_to_save(&self) -> Vec<u64> {
+        self.chain.as_ref().map_or_else(Vec::new, |chain| chain.steps().to_vec())
     }
 
-    /// Lays out what is known for a worker. Says whether there is anything.
+    /// Prepares a fresh attempt directory: what is known is laid out in `known`. Says whether there is anything.
     ///
     /// # Errors
     /// Where it cannot be laid out.
-    pub fn lay_out(&self, known: &Path) -> Result<bool, Failure> {
-        fs::create_dir_all(known).map_err(|error| io_failure("create", known, &error))?;
-        let mut any = false;
-        if let Some(scope) = &self.rows {
-            any |= self.store.copy_rows(scope, &known.join(ROWS_FILE))?;
+    pub fn begin_attempt(&mut self, attempt: &Path, known: &Path) -> Result<bool, Failure> {
+        self.rows_read = 0;
+        if self.rows.is_none() && self.chain.is_none() {
+            return Ok(false);
         }
-        for (step, key) in self.chain.steps.iter().zip(&self.chain.keys).rev() {
-            if let Lookup::Hit(entry) = self.store.lookup(key)?
-                && let Some(checkpoint) = entry.outputs.values().next()
-            {
-                let target = known.join(CHECKPOINTS_DIR).join(step.to_string());
-                self.store.materialize(checkpoint, &target, Materialize::Copy)?;
+        fs::create_dir_all(known).map_err(|error| io_failure("create", known, &error))?;
+        let states = self.chain.as_ref().map_or_else(Vec::new, |chain| chain.keys().to_vec());
+        let path = attempt.join(SALVAGE_FILE);
+        let text = serde_json::to_vec(&Salvage { rows: self.rows, states }).expect("digests serialise");
+        fs::write(&path, text).map_err(|error| io_failure("write", &path, &error))?;
+        let rows = match &self.rows {
+            Some(scope) => self.store.copy_rows(scope, &known.join(ROWS_FILE))?,
+            None => false,
+        };
+        Ok(self.lay_out_deepest(known)? || rows)
+    }
+
+    fn lay_out_deepest(&mut self, known: &Path) -> Result<bool, Failure> {
+        let Some(chain) = self.chain.clone() else { return Ok(false) };
+        for (step, key) in chain.deepest_first().filter(|(_, key)| self.store.has_state(key)) {
+            if self.store.lay_out_state(key, &known.join(CHECKPOINTS_DIR).join(step.to_string()))? {
+                self.kept.push(step);
                 return Ok(true);
             }
         }
-        Ok(any)
+        Ok(false)
+    }
+
+    /// Keeps what a worker says that it saved.
+    ///
+    /// # Errors
+    /// Where it cannot be kept.
+    pub fn keep(&mut self, attempt: &Path, saved: &Saved) -> Result<(), Failure> {
+        match saved {
+            Saved::Rows { .. } => self.keep_rows(attempt),
+            Saved::Checkpoint { step } => self.keep_state(attempt, *step),
+        }
     }
 
     /// Keeps the whole lines of an attempt's rows that are new.
@@ -88,17 +104,7 @@ impl<'a> Reuse<'a> {
     /// Where they cannot be read or kept.
     pub fn keep_rows(&mut self, attempt: &Path) -> Result<(), Failure> {
         let Some(scope) = &self.rows else { return Ok(()) };
-        let path = attempt.join(ROWS_FILE);
-        let read = |error: std::io::Error| io_failure("read", &path, &error);
-        let mut file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(read(error)),
-        };
-        file.seek(SeekFrom::Start(self.rows_read)).map_err(read)?;
-        let mut lines = Vec::new();
-        file.read_to_end(&mut lines).map_err(read)?;
-        lines.truncate(lines.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1));
+        let lines = whole_lines(&attempt.join(ROWS_FILE), self.rows_read)?;
         if !lines.is_empty() {
             self.store.append_rows(scope, &lines)?;
             self.rows_read += lines.len() as u64;
@@ -106,73 +112,74 @@ impl<'a> Reuse<'a> {
         Ok(())
     }
 
-    /// A new attempt begins with an empty file of rows.
-    pub fn begin_attempt(&mut self) {
-        self.rows_read = 0;
-    }
-
-    /// Keeps the checkpoint that an attempt took after a step.
-    ///
-    /// # Errors
-    /// Where it cannot be kept.
-    pub fn keep_checkpoint(&self, attempt: &Path, step: u64) -> Result<(), Failure> {
-        let Some(at) = self.chain.steps.iter().position(|&known| known == step) else { return Ok(()) };
-        let folder = attempt.join(CHECKPOINTS_DIR).join(step.to_string());
-        let artifact = self.store.ingest(&folder, ArtifactType::Files)?;
-        let outputs = IndexMap::from([("checkpoint".to_owned(), artifact)]);
-        let stage = format!("checkpoint {step} of {}", self.stage);
-        Ok(self.store.publish(&Entry::new(self.chain.keys[at], json!({ "step": step }), stage, outputs))?)
-    }
-
-    /// Forgets the checkpoints of a finished training run that nobody can use: those that no other arm shares, and the
-    /// last one unless training could be extended from it.
-    ///
-    /// # Errors
-    /// Where the store cannot be changed.
-    pub fn drop_checkpoints(&self, shared: &dyn Fn(&Digest) -> bool) -> Result<(), Failure> {
-        for (at, key) in self.chain.keys.iter().enumerate() {
-            let last = at + 1 == self.chain.keys.len();
-            if !shared(key) && !(last && self.chain.extensible) {
-                self.store.forget(key)?;
+    /// Keeps the state after a step; the one before it is dropped where nobody else will go on from it.
+    fn keep_state(&mut self, attempt: &Path, step: u64) -> Result<(), Failure> {
+        let Some(chain) = self.chain.clone() else { return Ok(()) };
+        let Some(key) = chain.key_after(step) else { return Ok(()) };
+        self.store.keep_state(&key, &attempt.join(CHECKPOINTS_DIR).join(step.to_string()))?;
+        for earlier in self.kept.drain(..).filter(|&earlier| earlier != step) {
+            if let Some(key) = chain.key_after(earlier).filter(|key| !self.shared.contains(key)) {
+                self.store.drop_state(&key)?;
             }
         }
+        self.kept.push(step);
         Ok(())
     }
 }
 
-/// Keys of the checkpoints that a training stage will pass.
+/// Keeps what the worker of a run that was killed had saved and the run had not taken any more.
 ///
 /// # Errors
-/// Where the tokens cannot be read.
-pub fn checkpoint_keys(
-    store: &Store,
-    instance: &Instance,
-    inputs: &IndexMap<String, Vec<Artifact>>,
-) -> Result<Vec<Digest>, Failure> {
-    Ok(chain(store, instance, inputs)?.keys)
-}
-
-fn chain(store: &Store, instance: &Instance, inputs: &IndexMap<String, Vec<Artifact>>) -> Result<Chain, Failure> {
-    let params: TrainParams = serde_json::from_value(instance.params.clone())
-        .map_err(|error| Failure::internal(format!("{}: parameters: {error}", instance.id)))?;
-    let input = |slot: &str| inputs.get(slot).and_then(|list| list.first());
-    let (Some(model), Some(tokens)) = (input("model"), input("tokens")) else { return Ok(Chain::default()) };
-    let rows = tokens_info(store, tokens)?.train.rows;
-    if rows == 0 {
-        return Ok(Chain::default()); // the worker says so
+/// Where it cannot be read or kept.
+pub fn salvage(store: &Store, attempt: &Path) -> Result<(), Failure> {
+    let Some(Salvage { rows, states }) =
+        fs::read(attempt.join(SALVAGE_FILE)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
+    else {
+        return Ok(());
+    };
+    if let Some(scope) = rows {
+        let known = store.rows(&scope)?;
+        let known: HashSet<&[u8]> = known.split_inclusive(|&byte| byte == b'\n').collect();
+        let lines = whole_lines(&attempt.join(ROWS_FILE), 0)?;
+        let new = lines.split_inclusive(|&byte| byte == b'\n').filter(|line| !known.contains(line));
+        let new: Vec<u8> = new.flatten().copied().collect();
+        if !new.is_empty() {
+            store.append_rows(&scope, &new)?;
+        }
     }
-    let adapter = input("adapter").map(|artifact| artifact.digest);
-    let every = step_keys(Statics { params: &params, model: model.digest, tokens: tokens.digest, adapter, rows });
-    let steps = checkpoint_steps(&params, rows);
-    let keys = steps.iter().map(|&step| every[step as usize - 1]).collect();
-    Ok(Chain { steps, keys, extensible: params.schedule.can_be_extended() })
+    for step in saved_steps(attempt) {
+        let folder = attempt.join(CHECKPOINTS_DIR).join(step.to_string());
+        let key = step.checked_sub(1).and_then(|at| states.get(at as usize));
+        if let (Some(key), true) = (key, folder.is_dir()) {
+            store.keep_state(key, &folder)?;
+        }
+    }
+    Ok(())
 }
 
-fn tokens_info(store: &Store, tokens: &Artifact) -> Result<TokensInfo, Failure> {
-    let file = tokens.file("tokens.json").ok_or_else(|| Failure::data("the tokens hold no tokens.json"))?;
-    let path = store.blob_path(&file.digest);
-    let bytes = fs::read(&path).map_err(|error| io_failure("read", &path, &error))?;
-    serde_json::from_slice(&bytes).map_err(|error| Failure::data(format!("tokens.json: {error}")))
+fn saved_steps(attempt: &Path) -> Vec<u64> {
+    let log = fs::read_to_string(attempt.join(EVENTS_FILE)).unwrap_or_default();
+    let events = log.lines().filter_map(|line| serde_json::from_str::<Event>(line).ok());
+    let steps = events.filter_map(|event| match event.body {
+        EventBody::Saved { what: Saved::Checkpoint { step } } => Some(step),
+        _ => None,
+    });
+    steps.collect()
+}
+
+/// The whole lines of a file from an offset on; none where there is no file.
+fn whole_lines(path: &Path, offset: u64) -> Result<Vec<u8>, Failure> {
+    let failure = |error: std::io::Error| io_failure("read", path, &error);
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failure(error)),
+    };
+    file.seek(SeekFrom::Start(offset)).map_err(failure)?;
+    let mut lines = Vec::new();
+    file.read_to_end(&mut lines).map_err(failure)?;
+    lines.truncate(lines.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1));
+    Ok(lines)
 }
 
 fn row_scope(preimage: &Preimage) -> Option<Digest> {

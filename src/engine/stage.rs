@@ -1,48 +1,41 @@
 //! One stage at work, on a thread of its own: lock, attempt, ingest, publish.
 
-use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use indexmap::IndexMap;
-use neftpipe_protocol::event::{EventBody as WorkerEvent, Saved};
+use neftpipe_protocol::event::EventBody as WorkerEvent;
 use neftpipe_protocol::params::{CommandParams, DownloadParams};
-use neftpipe_protocol::request::{Input, Lineage, Request, StageResult, Success};
-use neftpipe_protocol::worker::io_failure;
-use neftpipe_protocol::{ArtifactType, Digest, Failure, FailureClass, Kind, PROTOCOL_VERSION};
+use neftpipe_protocol::request::{Lineage, StageResult, Success};
+use neftpipe_protocol::{ArtifactType, Digest, Failure, FailureClass, Kind};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::attempt;
 use super::event::EventBody;
 use super::reuse::Reuse;
-use crate::exec::{self, CommandTask, Executor, Grant, Level, Outcome, Stop, Task};
-use crate::local_files;
-use crate::plan::{Preimage, Reason};
+use super::{Run, attempt, request};
+use crate::exec::{self, Grant, Level, Outcome};
+use crate::plan::{self, Preimage, Reason};
 use crate::spec::model::Instance;
-use crate::store::{Artifact, Entry, Lookup, Store, Waiting};
+use crate::store::{Artifact, Entry, Lock, Lookup, Outputs, Waiting};
 
-/// How often a stage that waits for another process looks again.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// How often a stage that waits looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// Everything that one stage needs, owned, so that its thread shares nothing with the dispatcher but the store.
-pub struct StageTask<'a> {
+/// Everything that one stage needs.
+pub struct StageTask<'r> {
+    pub run: &'r Run<'r>,
     pub index: usize,
     pub instance: Instance,
+    /// The ingredients of its key; none for a source that is yet to be resolved.
     pub preimage: Option<Preimage>,
-    pub forced: bool,
     /// Inputs by slot, with what the worker is told of each.
     pub inputs: IndexMap<String, Vec<StageInput>>,
     pub lineage: Option<Lineage>,
-    pub resolved: Option<Value>,
-    pub base: PathBuf,
-    pub offline: bool,
-    pub run: String,
     /// Why it runs.
     pub reasons: Vec<Reason>,
     pub grant: Grant,
-    pub store: &'a Store,
-    pub executor: &'a dyn Executor,
-    pub stop: Stop,
 }
 
 /// An input artifact and who made it.
@@ -55,115 +48,151 @@ pub struct StageInput {
 
 /// How a stage's thread ended.
 pub enum Ended {
-    /// Its worker ran to the end: what came out, and what a movable source resolved to.
-    Executed(Box<Finished>),
+    /// Its program ran to the end, and what came out is published.
+    Executed { entry: Box<Entry>, seconds: f64 },
     /// Another process had done the work meanwhile.
     Found(Box<Entry>),
-    /// It failed.
-    Failed(Failure),
+    /// It failed; its program may have run or not.
+    Failed { failure: Failure, ran: bool },
     /// It was asked to stop.
-    Interrupted,
+    Interrupted { ran: bool },
 }
 
-/// What came out of a stage.
-pub struct Finished {
-    pub success: Success,
-    pub outputs: IndexMap<String, Artifact>,
-    pub seconds: f64,
-    /// The lock of the key is held until the result is published.
-    pub lock: crate::store::Lock,
-    /// Folder of the logs, relative to the store.
-    pub logs: String,
+/// Says what happens, while it does.
+type Tell<'t> = &'t mut dyn FnMut(EventBody);
+
+/// The parameters of an instance, typed.
+///
+/// # Errors
+/// Where they are not those of the kind.
+pub fn params<P: DeserializeOwned>(instance: &Instance) -> Result<P, Failure> {
+    serde_json::from_value(instance.params.clone())
+        .map_err(|error| Failure::internal(format!("{}: parameters: {error}", instance.id)))
+}
+
+/// What stands for the key of a source that is yet to be resolved: what is asked of the source. Those who ask the same of
+/// it wait for one another, so that they get the same.
+pub fn source_identity(instance: &Instance) -> Digest {
+    let asked = ["from", "select"].map(|name| instance.params.get(name).cloned().unwrap_or(Value::Null));
+    Digest::of_value("neftpipe 2026 unresolved source", asked.as_slice())
 }
 
 impl StageTask<'_> {
-    /// Carries the stage out.
-    pub fn carry_out(&self, tell: &mut dyn FnMut(EventBody)) -> Ended {
-        match self.locked(tell) {
-            Ok(ended) => ended,
-            Err(failure) => Ended::Failed(failure),
-        }
+    /// Carries the stage out. A panic is a failure of this stage, not the end of the run.
+    pub fn carry_out(&self, mut reuse: Reuse<'_>, tell: Tell<'_>) -> Ended {
+        let mut ran = false;
+        let ended = catch_unwind(AssertUnwindSafe(|| self.locked(&mut reuse, &mut ran, tell)));
+        let ended = ended.unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref().copied());
+            Err(Failure::internal(format!("{}: {}", self.instance.id, text.unwrap_or("a panic without a message"))))
+        });
+        ended.unwrap_or_else(|failure| Ended::Failed { failure, ran })
     }
 
-    fn locked(&self, tell: &mut dyn FnMut(EventBody)) -> Result<Ended, Failure> {
-        let lock = loop {
-            match self.store.try_lock(&self.identity(), &format!("run {}", self.run))? {
-                Waiting::Held(lock) => break lock,
-                Waiting::Busy(holder) => {
-                    tell(EventBody::StageWaiting { stage: self.instance.id.clone(), holder });
-                    if !self.wait_for_other()? {
-                        return Ok(Ended::Interrupted);
-                    }
-                }
-            }
-        };
-        if let (Some(preimage), false) = (&self.preimage, self.forced)
-            && let Lookup::Hit(entry) = self.store.lookup(&preimage.key())?
+    fn locked(&self, reuse: &mut Reuse<'_>, ran: &mut bool, tell: Tell<'_>) -> Result<Ended, Failure> {
+        let identity = self.preimage.as_ref().map_or_else(|| source_identity(&self.instance), Preimage::key);
+        let Some(_lock) = self.lock(&identity, tell)? else { return Ok(Ended::Interrupted { ran: false }) };
+        if let (Some(preimage), false) = (&self.preimage, self.is_forced())
+            && let Lookup::Hit(entry) = self.run.store.lookup(&preimage.key())?
         {
             return Ok(Ended::Found(entry));
         }
-        self.attempts(lock, tell)
+        self.attempts(reuse, ran, tell)
     }
 
-    /// Waits until the lock is free. Says whether to go on.
-    fn wait_for_other(&self) -> Result<bool, Failure> {
+    fn is_forced(&self) -> bool {
+        self.reasons.contains(&Reason::Forced)
+    }
+
+    /// Waits until no other process does the same work. None where the run is to stop meanwhile.
+    fn lock(&self, identity: &Digest, tell: Tell<'_>) -> Result<Option<Lock>, Failure> {
+        let mut told = false;
         loop {
-            if self.is_stopping() {
-                return Ok(false);
-            }
-            std::thread::sleep(LOOK_AGAIN);
-            if let Waiting::Held(_free_again) = self.store.try_lock(&self.identity(), "")? {
-                return Ok(true);
+            match self.run.store.try_lock(identity, &format!("run {}", self.run.id))? {
+                Waiting::Held(lock) => return Ok(Some(lock)),
+                Waiting::Busy(holder) if !told => {
+                    tell(EventBody::StageWaiting { stage: self.instance.id.clone(), holder });
+                    told = true;
+                }
+                Waiting::Busy(_) if self.is_stopping() => return Ok(None),
+                Waiting::Busy(_) => std::thread::sleep(LOOK_AGAIN),
             }
         }
     }
 
-    /// The key; for a source that is yet to be resolved, what is asked of it.
-    fn identity(&self) -> Digest {
-        match &self.preimage {
-            Some(preimage) => preimage.key(),
-            None => Digest::of_value("neftpipe 2026 unresolved source", &self.instance.params),
-        }
-    }
-
-    fn attempts(&self, lock: crate::store::Lock, tell: &mut dyn FnMut(EventBody)) -> Result<Ended, Failure> {
-        let artifacts = self.inputs.iter().map(|(slot, inputs)| {
-            let artifacts: Vec<Artifact> = inputs.iter().map(|input| input.artifact.clone()).collect();
-            (slot.clone(), artifacts)
-        });
-        let mut reuse = Reuse::new(self.store, &self.instance, self.preimage.as_ref(), &artifacts.collect())?;
-        let retry = &self.instance.retry;
-        let mut backoff = retry.backoff;
-        for number in 1.. {
+    fn attempts(&self, reuse: &mut Reuse<'_>, ran: &mut bool, tell: Tell<'_>) -> Result<Ended, Failure> {
+        let mut backoff = self.instance.retry.backoff;
+        let mut number = 1;
+        loop {
             let began = Instant::now();
-            match self.attempt(&mut reuse, number, tell)? {
-                Outcome::Finished(StageResult::Succeeded(success)) => {
-                    return self.take(*success, began.elapsed(), lock);
+            *ran = true;
+            let failed = match self.attempt(reuse, number, tell)? {
+                Outcome::Finished(StageResult::Succeeded(success)) => return self.take(*success, began.elapsed()),
+                Outcome::Finished(StageResult::Interrupted) | Outcome::Cancelled => {
+                    return Ok(Ended::Interrupted { ran: true });
                 }
-                Outcome::Finished(StageResult::Interrupted) | Outcome::Cancelled => return Ok(Ended::Interrupted),
-                failed => {
-                    let failure = failure_of(failed);
-                    let hopeless = matches!(failure.class, FailureClass::Usage | FailureClass::Internal);
-                    if number >= retry.attempts || hopeless || self.is_stopping() {
-                        return Ok(Ended::Failed(failure));
-                    }
-                    tell(EventBody::StageRetrying {
-                        stage: self.instance.id.clone(),
-                        message: failure.message,
-                        seconds: backoff.as_secs_f64(),
-                    });
-                    if !self.sleep(backoff) {
-                        return Ok(Ended::Interrupted);
-                    }
-                    backoff *= 2;
+                failed => failed,
+            };
+            let mendable = self.is_mendable(&failed);
+            let failure = self.failure_of(failed);
+            if number >= self.instance.retry.attempts || !mendable {
+                return Err(failure);
+            }
+            let (stage, seconds) = (self.instance.id.clone(), backoff.as_secs_f64());
+            tell(EventBody::StageRetrying { stage, message: failure.message, seconds });
+            if !self.sleep(backoff) {
+                return Ok(Ended::Interrupted { ran: true });
+            }
+            backoff *= 2;
+            number += 1;
+        }
+    }
+
+    fn attempt(&self, reuse: &mut Reuse<'_>, number: u32, tell: Tell<'_>) -> Result<Outcome, Failure> {
+        let dir = self.folder();
+        attempt::make(&dir)?;
+        let task = request::task(self, reuse)?;
+        tell(EventBody::StageStarted {
+            stage: self.instance.id.clone(),
+            kind: self.instance.kind,
+            key: self.preimage.as_ref().map(Preimage::key),
+            attempt: number,
+            reasons: self.reasons.clone(),
+        });
+        let mut observe = |event: neftpipe_protocol::event::Event| self.heard(event.body, reuse, tell);
+        let outcome = self.run.executor.execute(&task, &mut observe, &self.run.stop);
+        if let Err(failure) = reuse.keep_rows(&dir) {
+            self.warn_not_kept(&failure, tell);
+        }
+        attempt::keep_logs(&dir, &self.logs());
+        Ok(outcome)
+    }
+
+    /// Passes on what a worker said, and keeps what it saved. What cannot be kept costs time, not the result.
+    fn heard(&self, body: WorkerEvent, reuse: &mut Reuse<'_>, tell: Tell<'_>) {
+        let stage = self.instance.id.clone();
+        match body {
+            WorkerEvent::Progress { done, total, unit, message } => {
+                tell(EventBody::StageProgress { stage, done, total, unit, message });
+            }
+            WorkerEvent::Metric { step, values } => tell(EventBody::StageMetric { stage, step, values }),
+            WorkerEvent::Warning { code, message } => tell(EventBody::StageWarning { stage, code, message }),
+            WorkerEvent::Saved { what } => {
+                if let Err(failure) = reuse.keep(&self.folder(), &what) {
+                    self.warn_not_kept(&failure, tell);
                 }
             }
+            WorkerEvent::Started { .. } | WorkerEvent::Sample { .. } | WorkerEvent::Finished => {}
         }
-        unreachable!("the loop over attempts only ends by returning")
+    }
+
+    fn warn_not_kept(&self, failure: &Failure, tell: Tell<'_>) {
+        let message = format!("what was saved on the way is not kept: {failure}");
+        tell(EventBody::StageWarning { stage: self.instance.id.clone(), code: "not_kept".to_owned(), message });
     }
 
     fn is_stopping(&self) -> bool {
-        self.stop.level() > Level::Run
+        self.run.stop.level() > Level::Run
     }
 
     /// Sleeps, unless the run is to stop. Says whether to go on.
@@ -175,214 +204,128 @@ impl StageTask<'_> {
         !self.is_stopping()
     }
 
-    fn folder(&self) -> PathBuf {
-        attempt::folder(self.store, &self.run).join(attempt::slug(self.index, &self.instance.id))
+    /// The attempt directory.
+    pub fn folder(&self) -> PathBuf {
+        attempt::folder(self.run.store, self.run.id).join(attempt::slug(self.index, &self.instance.id))
     }
 
-    fn attempt(&self, reuse: &mut Reuse<'_>, number: u32, tell: &mut dyn FnMut(EventBody)) -> Result<Outcome, Failure> {
-        let dir = self.folder();
-        attempt::make(&dir)?;
-        let task = self.task(reuse)?;
-        tell(EventBody::StageStarted {
-            stage: self.instance.id.clone(),
-            kind: self.instance.kind,
-            key: self.preimage.as_ref().map(Preimage::key),
-            attempt: number,
-            reasons: self.reasons.clone(),
-        });
-        reuse.begin_attempt();
-        let mut broken = None;
-        let mut observe = |event: neftpipe_protocol::event::Event| {
-            if let Err(failure) = self.heard(event.body, reuse, tell) {
-                broken.get_or_insert(failure);
-            }
-        };
-        let outcome = self.executor.execute(&task, &mut observe, &self.stop);
-        reuse.keep_rows(&dir)?;
-        attempt::keep_logs(&dir, &self.logs());
-        match (broken, &outcome) {
-            // Checkpoints that could not be kept cost time, not the result.
-            (Some(failure), Outcome::Finished(StageResult::Succeeded(_))) => {
-                tell(EventBody::StageWarning {
-                    stage: self.instance.id.clone(),
-                    code: "not_kept".into(),
-                    message: failure.message,
-                });
-            }
-            (Some(failure), _) => return Err(failure),
-            (None, _) => {}
-        }
-        Ok(outcome)
-    }
-
-    fn logs(&self) -> PathBuf {
-        super::logs_of(&self.store.runs_dir(), &self.run, &attempt::slug(self.index, &self.instance.id))
-    }
-
-    /// Passes on what a worker said, and keeps what it saved.
-    fn heard(&self, body: WorkerEvent, reuse: &mut Reuse<'_>, tell: &mut dyn FnMut(EventBody)) -> Result<(), Failure> {
-        let stage = self.instance.id.clone();
-        match body {
-            WorkerEvent::Progress { done, total, unit, message } => {
-                tell(EventBody::StageProgress { stage, done, total, unit, message });
-            }
-            WorkerEvent::Metric { step, values } => tell(EventBody::StageMetric { stage, step, values }),
-            WorkerEvent::Warning { code, message } => tell(EventBody::StageWarning { stage, code, message }),
-            WorkerEvent::Saved { what: Saved::Rows { .. } } => reuse.keep_rows(&self.folder())?,
-            WorkerEvent::Saved { what: Saved::Checkpoint { step } } => reuse.keep_checkpoint(&self.folder(), step)?,
-            WorkerEvent::Started { .. } | WorkerEvent::Sample { .. } | WorkerEvent::Finished => {}
-        }
-        Ok(())
-    }
-
-    fn task(&self, reuse: &Reuse<'_>) -> Result<Task, Failure> {
-        let known = self.folder().join("known");
-        let any_known = reuse.lay_out(&known)?;
-        let mut inputs = IndexMap::new();
-        for (slot, list) in &self.inputs {
-            let list = list.iter().map(|input| self.input(input)).collect::<Result<Vec<_>, Failure>>()?;
-            inputs.insert(slot.clone(), list);
-        }
-        let request = Request {
-            protocol: PROTOCOL_VERSION,
-            kind: self.instance.kind,
-            version: self.instance.kind.version(),
-            stage: self.instance.id.clone(),
-            params: self.instance.params.clone(),
-            inputs,
-            attempt: self.folder(),
-            out: self.out(),
-            known: any_known.then_some(known),
-            checkpoints: reuse.checkpoints().to_vec(),
-            lineage: self.lineage.clone(),
-            base: self.base.clone(),
-            resolved: self.resolved.clone(),
-            torch_worker: self.executor.torch_worker(),
-            offline: self.offline,
-            threads: self.grant.cpus as usize,
-        };
-        let command = match self.command()? {
-            Some(params) => Some(self.stage_files(&params).and_then(|dir| CommandTask::new(&params, &request, dir))?),
-            None => None,
-        };
-        Ok(Task { request, command, timeout: self.instance.timeout, gpus: self.grant.gpus.clone() })
-    }
-
-    fn out(&self) -> PathBuf {
+    /// Where outputs go.
+    pub fn out(&self) -> PathBuf {
         self.folder().join("out")
     }
 
-    fn input(&self, input: &StageInput) -> Result<Input, Failure> {
-        Ok(Input {
-            path: self.store.view(&input.artifact)?,
-            artifact_type: input.artifact.artifact_type,
-            digest: input.artifact.digest,
-            stage: input.stage.clone(),
-            label: input.label.clone(),
-            axes: input.axes.clone(),
-        })
+    fn logs(&self) -> PathBuf {
+        super::logs_of(&self.run.store.runs_dir(), self.run.id, &attempt::slug(self.index, &self.instance.id))
     }
 
-    fn command(&self) -> Result<Option<CommandParams>, Failure> {
-        if self.instance.kind != Kind::Command {
-            return Ok(None);
-        }
-        serde_json::from_value(self.instance.params.clone())
-            .map(Some)
-            .map_err(|error| Failure::internal(format!("{}: parameters: {error}", self.instance.id)))
+    /// Takes the outputs of a finished attempt into the store, and publishes them under the key.
+    fn take(&self, success: Success, spent: Duration) -> Result<Ended, Failure> {
+        let preimage = self.final_preimage(success.resolved)?;
+        let outputs = self.ingest(&success.outputs)?;
+        let seconds = spent.as_secs_f64();
+        let ingredients = serde_json::to_value(&preimage).expect("ingredients serialise");
+        let mut entry = Entry::new(preimage.key(), ingredients, self.instance.id.clone(), outputs);
+        entry.metrics = success.metrics;
+        entry.measured = success.measured;
+        entry.measured.insert("seconds".to_owned(), seconds.into());
+        entry.provenance = success.provenance;
+        entry.provenance.insert("run".to_owned(), self.run.id.into());
+        let logs = self.logs();
+        let logs = logs.strip_prefix(self.run.store.root()).unwrap_or(&logs);
+        entry.provenance.insert("logs".to_owned(), logs.to_string_lossy().into());
+        self.run.store.publish(&entry)?;
+        attempt::remove_folder(&self.folder())?;
+        Ok(Ended::Executed { entry: Box::new(entry), seconds })
     }
 
-    /// A fresh folder that holds the files of a command at their relative paths.
-    fn stage_files(&self, params: &CommandParams) -> Result<PathBuf, Failure> {
-        let work = self.folder().join("work");
-        fs::create_dir_all(&work).map_err(|error| io_failure("create", &work, &error))?;
-        if params.files.0.is_empty() {
-            return Ok(work);
+    /// The ingredients under which the result is published: with what a movable source resolved to, and only if a local
+    /// source is still what it was when the stage began to read it.
+    fn final_preimage(&self, resolved: Option<Value>) -> Result<Preimage, Failure> {
+        if self.instance.kind != Kind::Download {
+            return self.preimage.clone().ok_or_else(|| Failure::internal("it ran before its key was known"));
         }
-        for file in local_files::matching(&self.base, &params.files.0)? {
-            let target = work.join(&file.name);
-            let parent = target.parent().unwrap_or(&work);
-            fs::create_dir_all(parent).map_err(|error| io_failure("create", parent, &error))?;
-            fs::copy(&file.path, &target).map_err(|error| io_failure("copy", &file.path, &error))?;
+        if let Some(resolved) = resolved {
+            self.run.world.lock().set(&params::<DownloadParams>(&self.instance)?, resolved)?;
         }
-        Ok(work)
+        let now = plan::preimage(self.run.pipeline, self.index, &|_| None, self.run.world)?
+            .ok_or_else(|| Failure::internal("its worker did not say what the source resolved to"))?;
+        match &self.preimage {
+            Some(then) if then.contents != now.contents => Err(changed(then, &now)),
+            _ => Ok(now),
+        }
     }
 
-    /// Takes the outputs of a finished attempt into the store.
-    fn take(&self, success: Success, spent: Duration, lock: crate::store::Lock) -> Result<Ended, Failure> {
-        self.check_sources()?;
-        let dir = self.folder();
-        let command = self.command()?;
-        let mut outputs = IndexMap::new();
-        for (name, artifact_type) in &success.outputs {
-            self.check_type(name, *artifact_type)?;
+    fn ingest(&self, types: &IndexMap<String, ArtifactType>) -> Result<Outputs, Failure> {
+        let command = match self.instance.kind {
+            Kind::Command => Some(params::<CommandParams>(&self.instance)?),
+            _ => None,
+        };
+        let mut outputs = Outputs::with_capacity(types.len());
+        for (name, wanted) in &self.instance.outputs {
+            let found = *types.get(name).ok_or_else(|| {
+                Failure::internal(format!("{}: its worker left no output `{name}`", self.instance.id))
+            })?;
+            if wanted.is_some_and(|wanted| wanted != found) {
+                let wanted = wanted.map_or_else(String::new, |wanted| wanted.to_string());
+                return Err(Failure::data(format!("its output `{name}` is {found}, where {wanted} is wanted")));
+            }
             let folder = match &command {
                 Some(params) => exec::output_path(params, &self.out(), name),
                 None => self.out().join(name),
             };
-            outputs.insert(name.clone(), self.store.ingest(&folder, *artifact_type)?);
+            outputs.insert(name.clone(), self.run.store.ingest(&folder, found)?);
         }
-        if let Some(missing) = self.instance.outputs.keys().find(|name| !outputs.contains_key(*name)) {
-            return Err(Failure::internal(format!("{} left no output `{missing}`", self.instance.id)));
-        }
-        attempt::remove_folder(&dir)?;
-        let logs = self.logs().strip_prefix(self.store.root()).unwrap_or(&self.logs()).display().to_string();
-        Ok(Ended::Executed(Box::new(Finished { success, outputs, seconds: spent.as_secs_f64(), lock, logs })))
+        Ok(outputs)
     }
 
-    fn check_type(&self, name: &str, found: ArtifactType) -> Result<(), Failure> {
-        match self.instance.outputs.get(name) {
-            Some(Some(wanted)) if *wanted != found => {
-                Err(Failure::data(format!("its output `{name}` is {found}, and the pipeline takes it for {wanted}")))
-            }
-            Some(_) => Ok(()),
-            None => Err(Failure::internal(format!("it left an output `{name}` that its kind does not have"))),
+    /// Whether another attempt could end otherwise: a refusal of data by a worker of ours comes again, a command of the
+    /// user's may not.
+    fn is_mendable(&self, outcome: &Outcome) -> bool {
+        match outcome {
+            Outcome::Finished(StageResult::Failed(failure)) => match failure.class {
+                FailureClass::Environment => true,
+                FailureClass::Data => self.instance.kind == Kind::Command,
+                FailureClass::Usage | FailureClass::Internal => false,
+            },
+            Outcome::Died { .. } | Outcome::TimedOut(_) => true,
+            Outcome::Finished(_) | Outcome::Cancelled => false,
         }
     }
 
-    /// A local source that was edited while the stage read it must not be published under the key of what it was.
-    fn check_sources(&self) -> Result<(), Failure> {
-        let Some(preimage) = &self.preimage else { return Ok(()) };
-        let files = match self.instance.kind {
-            Kind::Download => {
-                let params: DownloadParams = serde_json::from_value(self.instance.params.clone())
-                    .map_err(|error| Failure::internal(error.to_string()))?;
-                let Some(path) = params.from.strip_prefix("file:") else { return Ok(()) };
-                local_files::of_source(&self.base.join(path), &params.select.0)?
+    fn failure_of(&self, outcome: Outcome) -> Failure {
+        match outcome {
+            Outcome::Finished(StageResult::Failed(failure)) => failure,
+            Outcome::Died { status, killed } => {
+                let message = exec::with_last_lines(format!("its program died: {status}"), &self.logs());
+                if killed {
+                    Failure::environment(message)
+                        .with_hint("somebody, or the kernel for want of memory, killed it; run again to go on")
+                } else if self.instance.kind == Kind::Command {
+                    Failure::data(message)
+                } else {
+                    Failure::internal(message)
+                }
             }
-            Kind::Command if !preimage.contents.is_empty() => {
-                let params = self.command()?.expect("a command has its parameters");
-                local_files::matching(&self.base, &params.files.0)?
+            Outcome::TimedOut(limit) => {
+                let limit = crate::ui::table::seconds(limit.as_secs_f64());
+                Failure::data(format!("it ran longer than its timeout of {limit}"))
+                    .with_hint("raise its `timeout`; training goes on from its last checkpoint")
             }
-            _ => return Ok(()),
-        };
-        let now = files.iter().map(|file| Ok((file.name.clone(), self.store.digest_file(&file.path)?)));
-        let now = now.collect::<Result<IndexMap<String, Digest>, Failure>>()?;
-        if now == preimage.contents {
-            return Ok(());
+            Outcome::Finished(StageResult::Succeeded(_) | StageResult::Interrupted) | Outcome::Cancelled => {
+                Failure::internal(format!("{}: no failure", self.instance.id))
+            }
         }
-        let differs = now.iter().find(|(name, digest)| preimage.contents.get(*name) != Some(*digest));
-        let name = differs.map_or("a file", |(name, _)| name.as_str());
-        Err(Failure::data(format!("{name} was changed while the stage read it: the result is not kept"))
-            .with_hint("run again"))
     }
 }
 
-fn failure_of(outcome: Outcome) -> Failure {
-    match outcome {
-        Outcome::Finished(StageResult::Failed(failure)) => failure,
-        Outcome::Died { status, killed } => {
-            let failure = Failure::environment(format!("its worker died: {status}"));
-            if killed {
-                failure.with_hint("somebody, or the kernel for want of memory, killed it; run again to go on")
-            } else {
-                failure
-            }
-        }
-        Outcome::TimedOut(limit) => Failure::data(format!("it ran longer than its timeout of {limit:?}"))
-            .with_hint("raise `timeout` of the stage; training goes on from its last checkpoint"),
-        Outcome::Finished(StageResult::Succeeded(_) | StageResult::Interrupted) | Outcome::Cancelled => {
-            Failure::internal("not a failure")
-        }
-    }
+fn changed(then: &Preimage, now: &Preimage) -> Failure {
+    let differs = |(name, digest): &(&String, &Digest)| then.contents.get(*name) != Some(*digest);
+    let name = now
+        .contents
+        .iter()
+        .find(differs)
+        .map(|(name, _)| name)
+        .or_else(|| then.contents.keys().find(|name| !now.contents.contains_key(*name)));
+    let name = name.map_or("its source", String::as_str);
+    Failure::data(format!("{name} was changed while the stage read it: the result is not kept")).with_hint("run again")
 }

@@ -1,4 +1,4 @@
-//! The files of an attempt directory that every executor writes.
+//! What a program printed, in files of its attempt directory.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -12,10 +12,12 @@ pub const STDERR_FILE: &str = "stderr.log";
 const TAIL_BYTES: u64 = 4096;
 const TAIL_LINES: usize = 12;
 
-/// The last lines that the program of an attempt printed: of stderr, or of stdout where stderr is empty.
-pub fn log_tail(attempt: &Path) -> String {
-    let stderr = tail(&attempt.join(STDERR_FILE));
-    if stderr.is_empty() { tail(&attempt.join(STDOUT_FILE)) } else { stderr }
+/// The message, and below it what a program printed last, by its logs in this folder: of stderr, or of stdout where stderr
+/// is empty.
+pub fn with_last_lines(message: String, logs: &Path) -> String {
+    let stderr = tail(&logs.join(STDERR_FILE));
+    let lines = if stderr.is_empty() { tail(&logs.join(STDOUT_FILE)) } else { stderr };
+    if lines.is_empty() { message } else { format!("{message}; it last printed:\n{lines}") }
 }
 
 fn tail(path: &Path) -> String {

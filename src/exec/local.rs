@@ -5,17 +5,17 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
+use neftpipe_protocol::Failure;
 use neftpipe_protocol::event::Event;
 use neftpipe_protocol::params::CommandParams;
 use neftpipe_protocol::request::{EVENTS_FILE, REQUEST_FILE, RESULT_FILE, StageResult, Success};
 use neftpipe_protocol::worker::{io_failure, write_json};
-use neftpipe_protocol::{Failure, Kind};
 
 use super::command;
 use super::process::{self, Ended};
 use super::tail::Tail;
 use super::watchdog::Watchdog;
-use super::{CommandTask, Executor, Outcome, Stop, Task, Workers, log_tail};
+use super::{CommandTask, Executor, Outcome, Stop, Task, Workers, with_last_lines};
 use crate::env;
 
 /// Where programs put temporary files, in the attempt directory.
@@ -137,7 +137,10 @@ fn of_command(task: &Task, ended: Ended) -> Result<Outcome, Failure> {
     };
     if let Some(code) = status.code().filter(|&code| code != 0) {
         let message = format!("the command ended with exit status {code}");
-        return Ok(Outcome::Finished(StageResult::Failed(with_log(Failure::data(message), task))));
+        return Ok(Outcome::Finished(StageResult::Failed(Failure::data(with_last_lines(
+            message,
+            &task.request.attempt,
+        )))));
     }
     if !status.success() {
         return Ok(died(status));
@@ -149,21 +152,13 @@ fn of_command(task: &Task, ended: Ended) -> Result<Outcome, Failure> {
         let path = command::output_path(&params, &task.request.out, name);
         if !path.exists() {
             let shown = path.strip_prefix(&task.request.out).unwrap_or(&path).display();
-            let failure = Failure::data(format!("the command left no {shown} in {{out}} for its output `{name}`"));
-            return Ok(Outcome::Finished(StageResult::Failed(with_log(failure, task))));
+            let message = format!("the command left no {shown} in {{out}} for its output `{name}`");
+            let failure = Failure::data(with_last_lines(message, &task.request.attempt));
+            return Ok(Outcome::Finished(StageResult::Failed(failure)));
         }
     }
     let success = Success { outputs: outputs.into_iter().collect(), ..Success::default() };
     Ok(Outcome::Finished(StageResult::Succeeded(Box::new(success))))
-}
-
-fn with_log(mut failure: Failure, task: &Task) -> Failure {
-    debug_assert_eq!(task.request.kind, Kind::Command);
-    let log = log_tail(&task.request.attempt);
-    if !log.is_empty() {
-        failure.message = format!("{}; it last printed:\n{log}", failure.message);
-    }
-    failure
 }
 
 fn died(status: std::process::ExitStatus) -> Outcome {

@@ -19,7 +19,7 @@ use std::time::Duration;
 use neftpipe_protocol::event::Event;
 use neftpipe_protocol::request::{Request, StageResult};
 
-pub use attempt::{STDERR_FILE, STDOUT_FILE, log_tail};
+pub use attempt::{STDERR_FILE, STDOUT_FILE, with_last_lines};
 pub use command::{CommandTask, output_path, overlapping_outputs};
 pub use local::Local;
 pub use resources::{Grant, Machine, Pool, Want, WantGpus};

@@ -110,6 +110,18 @@ impl Store {
         }
     }
 
+    /// The keys of all records, sorted.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub fn keys(&self) -> Result<Vec<Digest>> {
+        let mut keys = Vec::new();
+        for path in self.fanned_files(layout::ENTRIES)? {
+            keys.extend(path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse::<Digest>().ok()));
+        }
+        Ok(keys)
+    }
+
     /// Makes a result visible. Its blobs must be in the store; a record of the same key is replaced.
     ///
     /// # Errors

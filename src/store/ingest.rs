@@ -30,7 +30,7 @@ impl Store {
 }
 
 /// The files below a folder with their relative paths, sorted.
-fn storable_files(source: &Path) -> Result<Vec<(PathBuf, String)>> {
+pub(super) fn storable_files(source: &Path) -> Result<Vec<(PathBuf, String)>> {
     let mut files = Vec::new();
     for item in WalkDir::new(source).sort_by_file_name() {
         let item = item.map_err(|error| {

@@ -13,9 +13,9 @@ pub const ENTRIES: &str = "entries";
 pub const HISTORY: &str = "history";
 pub const IDENTITIES: &str = "identities";
 pub const LOCKS: &str = "locks";
-pub const LOGS: &str = "logs";
 pub const ROWS: &str = "rows";
 pub const RUNS: &str = "runs";
+pub const STATES: &str = "states";
 pub const TMP: &str = "tmp";
 pub const VIEWS: &str = "views";
 
@@ -41,7 +41,7 @@ pub fn prepare(root: &Path) -> Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(StoreError::io("read", &layout)(error)),
     }
-    for folder in [ATTEMPTS, BLOBS, ENTRIES, HISTORY, LOCKS, LOGS, ROWS, RUNS, TMP, VIEWS] {
+    for folder in [ATTEMPTS, BLOBS, ENTRIES, HISTORY, LOCKS, ROWS, RUNS, STATES, TMP, VIEWS] {
         let path = root.join(folder);
         fs::create_dir_all(&path).map_err(StoreError::io("create", &path))?;
     }

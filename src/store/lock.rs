@@ -41,8 +41,11 @@ impl Store {
 }
 
 impl Lock {
-    /// Tries to lock a file of this path.
-    pub(crate) fn attempt(path: &Path, holder: &str) -> Result<Waiting> {
+    /// Tries to lock the file of this path. `holder` is what others then read.
+    ///
+    /// # Errors
+    /// Where the lock file cannot be made.
+    pub fn attempt(path: &Path, holder: &str) -> Result<Waiting> {
         ensure_parent(path)?;
         loop {
             let mut file = File::options()

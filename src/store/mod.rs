@@ -17,6 +17,7 @@ mod ingest;
 mod layout;
 mod lock;
 mod rows;
+mod states;
 mod view;
 
 use std::path::{Path, PathBuf};
@@ -25,10 +26,9 @@ use std::sync::Mutex;
 pub use artifact::{Artifact, ArtifactFile};
 pub use entry::{Entry, Lookup, Outputs};
 pub use error::{Result, StoreError};
+pub use files::remove_tree;
 pub use lock::{Lock, Waiting};
 pub use view::Materialize;
-
-pub(crate) use files::remove_tree;
 
 use identity::Identities;
 
@@ -101,6 +101,21 @@ impl Store {
         path.push(&name[..2]);
         path.push(name + suffix);
         path
+    }
+
+    /// The files of a folder whose names were made by [`Self::fanned`], sorted.
+    fn fanned_files(&self, folder: &str) -> Result<Vec<PathBuf>> {
+        let mut files = Vec::new();
+        for item in walkdir::WalkDir::new(self.path(folder)).sort_by_file_name() {
+            let item = item.map_err(|error| {
+                let path = error.path().map_or_else(|| self.path(folder), Path::to_owned);
+                StoreError::Io { action: "look through", path, source: error.into() }
+            })?;
+            if item.file_type().is_file() {
+                files.push(item.into_path());
+            }
+        }
+        Ok(files)
     }
 
     fn set_aside(&self, path: &Path, problem: String) {

@@ -39,6 +39,14 @@ impl Store {
         }
     }
 
+    /// The rows of a scope as they are now.
+    ///
+    /// # Errors
+    /// Where they cannot be read.
+    pub fn rows(&self, scope: &Digest) -> Result<Vec<u8>> {
+        Ok(super::files::read_optional(&self.rows_path(scope))?.unwrap_or_default())
+    }
+
     fn rows_path(&self, scope: &Digest) -> PathBuf {
         self.fanned(layout::ROWS, scope, ".jsonl")
     }

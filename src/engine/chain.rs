@@ -1,0 +1,159 @@
+//! The states that a training run passes, and which of them several arms pass.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use neftpipe_protocol::artifact::TokensInfo;
+use neftpipe_protocol::params::TrainParams;
+use neftpipe_protocol::training::{Statics, checkpoint_steps, step_keys};
+use neftpipe_protocol::worker::io_failure;
+use neftpipe_protocol::{Digest, Failure};
+
+use super::stage::StageInput;
+use crate::spec::model::Instance;
+use crate::store::{Artifact, Store};
+
+/// One arm's way: the key of its state after every step.
+#[derive(Debug)]
+pub struct Chain {
+    keys: Vec<Digest>,
+    steps: Vec<u64>,
+    can_be_extended: bool,
+}
+
+impl Chain {
+    /// The chain of a training instance. None where its tokens hold nothing to train on, which its worker will say.
+    ///
+    /// # Errors
+    /// Where the tokens or the parameters are not what they should be.
+    pub fn of(
+        store: &Store,
+        instance: &Instance,
+        inputs: &IndexMap<String, Vec<StageInput>>,
+    ) -> Result<Option<Self>, Failure> {
+        let params: TrainParams = serde_json::from_value(instance.params.clone())
+            .map_err(|error| Failure::internal(format!("{}: parameters: {error}", instance.id)))?;
+        let input = |slot: &str| inputs.get(slot).and_then(|list| list.first()).map(|input| &input.artifact);
+        let (Some(model), Some(tokens)) = (input("model"), input("tokens")) else { return Ok(None) };
+        let rows = training_rows(store, tokens)?;
+        if rows == 0 {
+            return Ok(None);
+        }
+        let adapter = input("adapter").map(|artifact| artifact.digest);
+        let keys = step_keys(Statics { params: &params, model: model.digest, tokens: tokens.digest, adapter, rows });
+        let steps = checkpoint_steps(&params, rows);
+        Ok(Some(Self { keys, steps, can_be_extended: params.schedule.can_be_extended() }))
+    }
+
+    /// Keys after 1, 2, … steps.
+    pub fn keys(&self) -> &[Digest] {
+        &self.keys
+    }
+
+    /// Steps after which the worker is to save, ascending.
+    pub fn steps(&self) -> &[u64] {
+        &self.steps
+    }
+
+    /// The key of the state after a step, counted from 1.
+    pub fn key_after(&self, step: u64) -> Option<Digest> {
+        self.keys.get(usize::try_from(step.checked_sub(1)?).ok()?).copied()
+    }
+
+    /// Steps with their keys, from the last to the first.
+    pub fn deepest_first(&self) -> impl Iterator<Item = (u64, &Digest)> {
+        (1..).zip(&self.keys).collect::<Vec<_>>().into_iter().rev()
+    }
+
+    fn keys_to_save(&self) -> impl Iterator<Item = Digest> {
+        self.steps.iter().filter_map(|&step| self.key_after(step))
+    }
+}
+
+/// The arms of a run that are still to be trained, and how many of them pass each state.
+#[derive(Debug, Default)]
+pub struct OpenArms {
+    chains: HashMap<usize, Arc<Chain>>,
+    passing: HashMap<Digest, usize>,
+}
+
+impl OpenArms {
+    /// An arm is to be trained.
+    pub fn open(&mut self, index: usize, chain: Chain) {
+        for key in chain.keys_to_save() {
+            *self.passing.entry(key).or_default() += 1;
+        }
+        self.chains.insert(index, Arc::new(chain));
+    }
+
+    /// The chain of an open arm.
+    pub fn chain(&self, index: usize) -> Option<Arc<Chain>> {
+        self.chains.get(&index).cloned()
+    }
+
+    /// The states of an open arm that other open arms pass too.
+    pub fn shared(&self, index: usize) -> HashSet<Digest> {
+        let keys = self.chains.get(&index).into_iter().flat_map(|chain| chain.keys_to_save());
+        keys.filter(|key| self.passing.get(key).is_some_and(|&count| count > 1)).collect()
+    }
+
+    /// An arm is trained. Returns the states that nobody needs any more: those that no open arm passes, but for the last
+    /// of a run that can be made longer.
+    pub fn close(&mut self, index: usize) -> Vec<Digest> {
+        let Some(chain) = self.chains.remove(&index) else { return Vec::new() };
+        let last = chain.keys.last().copied().filter(|_| chain.can_be_extended);
+        let mut needless = Vec::new();
+        for key in chain.keys_to_save() {
+            let count = self.passing.entry(key).or_default();
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.passing.remove(&key);
+                needless.extend((Some(key) != last).then_some(key));
+            }
+        }
+        needless
+    }
+}
+
+fn training_rows(store: &Store, tokens: &Artifact) -> Result<u64, Failure> {
+    let file = tokens.file("tokens.json").ok_or_else(|| Failure::data("the tokens hold no tokens.json"))?;
+    let path = store.blob_path(&file.digest);
+    let bytes = fs::read(&path).map_err(|error| io_failure("read", &path, &error))?;
+    let info: TokensInfo =
+        serde_json::from_slice(&bytes).map_err(|error| Failure::data(format!("tokens.json: {error}")))?;
+    Ok(info.train.rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chain(names: &[&str], steps: &[u64], can_be_extended: bool) -> Chain {
+        let keys = names.iter().map(|name| Digest::of(name.as_bytes())).collect();
+        Chain { keys, steps: steps.to_vec(), can_be_extended }
+    }
+
+    #[test]
+    fn a_state_is_needless_once_no_open_arm_passes_it() {
+        let key = |name: &str| Digest::of(name.as_bytes());
+        let mut arms = OpenArms::default();
+        arms.open(1, chain(&["a", "b", "c", "d"], &[2, 4], true));
+        arms.open(2, chain(&["a", "b", "x", "y"], &[2, 4], false));
+        assert_eq!(arms.shared(1), HashSet::from([key("b")]));
+        assert!(arms.close(1).is_empty(), "b is shared, d can be gone on from");
+        assert!(arms.shared(2).is_empty());
+        assert_eq!(arms.close(2), [key("b"), key("y")]);
+        assert!(arms.close(2).is_empty());
+    }
+
+    #[test]
+    fn steps_count_from_one() {
+        let chain = chain(&["a", "b"], &[2], false);
+        assert_eq!(chain.key_after(0), None);
+        assert_eq!(chain.key_after(2), Some(Digest::of(b"b")));
+        assert_eq!(chain.key_after(3), None);
+        assert_eq!(chain.deepest_first().next().unwrap().0, 2);
+    }
+}
