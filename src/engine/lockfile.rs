@@ -1,7 +1,7 @@
 //! `<stem>.lock` beside a pipeline file: what its movable sources resolved to, and what is used from then on.
 //!
 //! JSON with sorted keys, so that it diffs well and can be committed. A source is named by what was asked for: the
-//! source's text and its `select`.
+//! source's text and its `select`, or where there is none what its files are said to be, which narrows them too.
 
 use std::fs;
 use std::io;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use indexmap::IndexMap;
 use neftpipe_protocol::params::DownloadParams;
 use neftpipe_protocol::worker::io_failure;
-use neftpipe_protocol::{Failure, digest::canonical};
+use neftpipe_protocol::{ArtifactType, Failure, digest::canonical};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -91,16 +91,17 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<Content, Failure> {
 }
 
 fn name(params: &DownloadParams) -> String {
-    if params.select.0.is_empty() {
-        params.from.clone()
-    } else {
-        format!("{} [{}]", params.from, params.select.0.join(", "))
+    match (params.select.0.as_slice(), params.said_to_be()) {
+        ([], None) => params.from.clone(),
+        ([], Some(artifact)) => format!("{} as {}", params.from, ArtifactType::from(artifact)),
+        (globs, _) => format!("{} [{}]", params.from, globs.join(", ")),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use neftpipe_protocol::params::download::{DatasetFormat, DownloadAs};
     use serde_json::json;
 
     #[test]
@@ -116,6 +117,17 @@ mod tests {
         let again = LockFile::open(&pipeline).unwrap();
         assert_eq!(again.get(&params("pypi:b==1")), Some(&json!({"bytes": 2})));
         assert_eq!(again.get(&params("pypi:c==1")), None);
+    }
+
+    #[test]
+    fn one_repository_taken_in_two_ways_has_two_entries() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut lock = LockFile::open(&dir.path().join("sweep.yaml")).unwrap();
+        let rows = DownloadParams { from: "hf:a/b".to_owned(), format: Some(DatasetFormat::Alpaca), ..Default::default() };
+        let files = DownloadParams { from: "hf:a/b".to_owned(), artifact: Some(DownloadAs::Files), ..Default::default() };
+        lock.set(&rows, json!(1)).unwrap();
+        lock.set(&files, json!(2)).unwrap();
+        assert_eq!((lock.get(&rows), lock.get(&files)), (Some(&json!(1)), Some(&json!(2))));
     }
 
     #[test]

@@ -98,6 +98,13 @@ pub struct Columns {
     pub reference: Option<String>,
 }
 
+impl DownloadParams {
+    /// What the files are said to be: `as`, or a dataset where a `format` is given.
+    pub fn said_to_be(&self) -> Option<DownloadAs> {
+        self.artifact.or(self.format.map(|_| DownloadAs::Dataset))
+    }
+}
+
 impl StageParams for DownloadParams {
     const KIND: Kind = Kind::Download;
     /// The checksum only says whether the stage succeeds.

@@ -129,7 +129,7 @@ impl Hub<'_> {
     }
 
     fn artifact(&self) -> Option<DownloadAs> {
-        self.fetch.params.artifact.or(self.fetch.params.format.map(|_| DownloadAs::Dataset))
+        self.fetch.params.said_to_be()
     }
 
     fn list_cache(&self, pinned: Option<String>) -> Result<Listing, Failure> {
@@ -207,10 +207,11 @@ impl Hub<'_> {
             return Err(selection.nothing(source, all.iter().map(String::as_str).collect()));
         }
         files.sort_by(|a, b| a.path.cmp(&b.path));
-        files.iter().try_for_each(|file| check_name(source, &file.path))
+        Ok(())
     }
 
     fn bring(&self, client: &Client, listing: Listing, pin: Option<&Resolved>) -> Result<Fetched, Halt> {
+        self.check_names(&listing)?;
         let total = listing.files.iter().map(|file| file.bytes).sum::<Option<u64>>();
         let mut meter = Meter::new(self.fetch.job, total);
         let (mut files, mut resolved) = (Vec::new(), Vec::new());
@@ -235,6 +236,15 @@ impl Hub<'_> {
             files: resolved,
         };
         Ok(Fetched { files, resolved: Some(resolved), measured: measured(meter.done_bytes()) })
+    }
+
+    /// The names come from a server or from the lock file, and paths are made of them.
+    fn check_names(&self, listing: &Listing) -> Result<(), Failure> {
+        let source = &self.fetch.params.from;
+        if !listing.commit.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            return Err(Failure::data(format!("{source}: {:?} is no commit", listing.commit)));
+        }
+        listing.files.iter().try_for_each(|file| check_name(source, &file.path))
     }
 
     /// The file in the hub's cache, if it is there and is what it should be. A damaged one is downloaded anew.
