@@ -1,3 +1,319 @@
 //! From a YAML file to a checked pipeline.
+//!
+//! The text is parsed twice at most: once fast, without positions, and once more with them, when there is something to
+//! report. All problems of a file are collected; [`problem`] has the table of their codes.
+//!
+//! This module knows what a pipeline means. It must not know of stores, keys, workers, or how anything is shown.
 
+mod check;
+pub mod diagnostic;
+mod document;
+mod expand;
+mod graph;
+mod layer;
+mod matrix;
 pub mod model;
+mod overrides;
+mod params;
+pub mod problem;
+pub mod reference;
+mod resolve;
+pub mod schema;
+mod scripts;
+pub mod selector;
+mod shape;
+pub mod source;
+mod spans;
+mod stage;
+mod units;
+mod validate;
+mod yaml;
+
+use std::collections::HashMap;
+use std::path::Path as FilePath;
+
+use neftpipe_protocol::Kind;
+use neftpipe_protocol::params::Resolved;
+use rayon::prelude::*;
+use serde_json::{Map, Value};
+
+pub use diagnostic::{Diagnostic, Problems};
+pub use model::Pipeline;
+pub use overrides::Overrides;
+pub use selector::Selector;
+
+use check::expect_map;
+use document::{Document, absolute};
+use expand::{Expansion, Proto};
+use layer::{Layer, overlap};
+use model::Instance;
+use overrides::StageOverrides;
+use params::Params;
+use problem::{Code, Path, Problem, Severity};
+use resolve::Resolver;
+use scripts::Scripts;
+use stage::Draft;
+
+/// Reads, checks and expands a pipeline file.
+///
+/// # Errors
+/// Everything that is wrong with it, each at its place.
+pub fn load(file: &FilePath, overrides: &Overrides) -> Result<Pipeline, Problems> {
+    let mut problems = Vec::new();
+    let (mut document, usable) = Document::read(file, &mut problems);
+    let instances = if usable { build(&mut document, overrides, &mut problems) } else { Vec::new() };
+    let (errors, warnings) = report(&document, problems);
+    if !errors.is_empty() {
+        let mut diagnostics = errors;
+        diagnostics.extend(warnings);
+        diagnostics.sort_by_key(order_of);
+        return Err(Problems { diagnostics, sources: document.sources });
+    }
+    let file = absolute(file);
+    let stem = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    Ok(Pipeline {
+        name: document.name.take().unwrap_or(stem),
+        description: document.description.take(),
+        base: file.parent().map(FilePath::to_path_buf).unwrap_or_default(),
+        file,
+        instances,
+        warnings: warnings.iter().map(|warning| diagnostic::plain(warning, &document.sources)).collect(),
+    })
+}
+
+/// Problems at their places, in the order of the files, each said once: errors and warnings.
+fn report(document: &Document, problems: Vec<Problem>) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
+    let mut diagnostics: Vec<Diagnostic> = problems.into_iter().map(|problem| document.diagnose(problem)).collect();
+    diagnostics.sort_by_key(order_of);
+    diagnostics.dedup_by(|a, b| order_of(a) == order_of(b));
+    diagnostics.into_iter().partition(|diagnostic| diagnostic.severity == Severity::Error)
+}
+
+fn order_of(diagnostic: &Diagnostic) -> (usize, usize, usize, Code, String) {
+    let range = &diagnostic.span.range;
+    (diagnostic.span.source, range.start, range.end, diagnostic.code, diagnostic.message.clone())
+}
+
+fn build(document: &mut Document, overrides: &Overrides, problems: &mut Vec<Problem>) -> Vec<Instance> {
+    let stage_overrides = apply_overrides(document, overrides, problems);
+    let defaults = parse_defaults(&document.defaults, problems);
+    let mut drafts: Vec<Draft> = document
+        .stages
+        .iter()
+        .filter_map(|(name, value)| Draft::parse(name, value, document.folder_of_stage(name), problems))
+        .collect();
+    drafts
+        .iter_mut()
+        .for_each(|draft| draft.wrong_params |= defaults.get(&draft.kind).is_some_and(|(_, wrong)| *wrong));
+    check_overrides(&mut drafts, &stage_overrides, problems);
+
+    let stage_of: HashMap<&str, usize> =
+        drafts.iter().enumerate().map(|(index, draft)| (draft.name.as_str(), index)).collect();
+    let graph = link(&drafts, &stage_of, &document.stages, problems);
+    let order = graph::order(&graph);
+    if order.len() < drafts.len() {
+        report_cycles(&drafts, &graph, problems);
+    }
+    let expansion = expand::expand(&drafts, &order, &stage_of, problems);
+
+    let defaults = defaults.into_iter().map(|(kind, (layer, _))| (kind, layer)).collect();
+    let resolver = Resolver::new(&defaults, &stage_overrides);
+    let resolved = resolve_all(&drafts, &expansion, &resolver);
+    assemble(&drafts, expansion, resolved, problems)
+}
+
+/// Puts profile, `--set` and `${params.x}` in their places. What is said of stages' parameters is handed back.
+fn apply_overrides(document: &mut Document, overrides: &Overrides, problems: &mut Vec<Problem>) -> StageOverrides {
+    let mut sets = overrides::collect(document, overrides, problems);
+    sets.iter_mut().for_each(|set| set.apply_params(document, problems));
+
+    let mut params = Params::new(std::mem::take(&mut document.params), problems);
+    let top = Path::DOCUMENT;
+    fill_section(&mut document.defaults, &top.key("defaults"), &mut params, problems);
+    fill_section(&mut document.stages, &top.key("stages"), &mut params, problems);
+    sets.iter_mut().for_each(|set| set.fill(&mut params, problems));
+    params.report_unused(problems);
+
+    let mut layers = StageOverrides::new();
+    sets.into_iter().for_each(|set| set.apply(document, &mut layers, problems));
+    layers
+}
+
+fn fill_section(section: &mut Map<String, Value>, path: &Path<'_>, params: &mut Params, problems: &mut Vec<Problem>) {
+    for (name, value) in section.iter_mut() {
+        params.fill(value, &path.key(name), problems);
+    }
+}
+
+/// `defaults` by kind, and whether something is wrong with them.
+fn parse_defaults(defaults: &Map<String, Value>, problems: &mut Vec<Problem>) -> HashMap<Kind, (Layer, bool)> {
+    let here = Path::DOCUMENT.key("defaults");
+    let mut layers = HashMap::new();
+    for (name, value) in defaults {
+        let path = here.key(name);
+        let Ok(kind) = name.parse::<Kind>() else { continue };
+        let Some(map) = expect_map(value, &path, &format!("the defaults of `{name}`"), problems) else { continue };
+        let layer = Layer { value: Value::Object(map.clone()), origin: path.at_value(), single: false };
+        let before = problems.len();
+        layer.check(kind, problems);
+        layers.insert(kind, (layer, problems.len() > before));
+    }
+    layers
+}
+
+/// Checks what profiles and `--set` say of parameters, and that no axis sets the same.
+fn check_overrides(drafts: &mut [Draft], overrides: &StageOverrides, problems: &mut Vec<Problem>) {
+    if overrides.is_empty() {
+        return;
+    }
+    for draft in drafts {
+        for set in overrides.get(&draft.name).into_iter().flatten() {
+            let before = problems.len();
+            set.layer.check(draft.kind, problems);
+            draft.wrong_params |= set.active && problems.len() > before;
+            for path in set.layer.paths(draft.kind) {
+                let keys: Vec<&str> = path.split('.').collect();
+                for axis in &draft.axes {
+                    let setter = axis.values.iter().find_map(|value| {
+                        let own = value.layer.paths(draft.kind).into_iter().find(|own| overlap(own, &path))?;
+                        Some(value.layer.key_place(&own.split('.').collect::<Vec<_>>()))
+                    });
+                    if let Some(setter) = setter {
+                        let message = format!("the axis `{}` of `{}` sets `{path}`", axis.name, draft.name);
+                        problems.push(
+                            Problem::new(Code::AxisOverride, set.layer.key_place(&keys), message)
+                                .label(format!("{} cannot set it for all", set.said_by))
+                                .also(setter, "the axis sets it here")
+                                .hint(format!(
+                                    "select instances instead, as `{}[{}=…]`, or edit the axis",
+                                    draft.name, axis.name
+                                )),
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The graph of stages, by their needs. Unknown names are said.
+fn link(
+    drafts: &[Draft],
+    stage_of: &HashMap<&str, usize>,
+    stages: &Map<String, Value>,
+    problems: &mut Vec<Problem>,
+) -> graph::StageGraph {
+    let mut edges = Vec::new();
+    for (index, draft) in drafts.iter().enumerate() {
+        for (at, need) in draft.needs.iter().enumerate() {
+            let name = need.reference.stage.as_str();
+            match stage_of.get(name) {
+                Some(&needed) => edges.push((needed, index, at)),
+                // A stage that is there but has no kind is reported itself.
+                None if stages.contains_key(name) => {}
+                None => problems.push(
+                    Problem::new(
+                        Code::UnknownStage,
+                        need.within(&draft.name, 0..name.len()),
+                        format!("there is no stage `{name}`"),
+                    )
+                    .suggest(name, stages.keys().map(String::as_str).filter(|other| *other != draft.name)),
+                ),
+            }
+        }
+    }
+    graph::build(drafts.len(), edges)
+}
+
+fn report_cycles(drafts: &[Draft], graph: &graph::StageGraph, problems: &mut Vec<Problem>) {
+    const SHOWN: usize = 10;
+    for cycle in graph::cycles(graph) {
+        let name = |&(stage, _): &(usize, usize)| format!("`{}`", drafts[stage].name);
+        let mut names: Vec<String> = cycle.iter().take(SHOWN).map(name).collect();
+        if cycle.len() > SHOWN {
+            names.push("…".to_owned());
+        }
+        names.extend(cycle.first().map(name));
+        let place = |&(stage, need): &(usize, usize)| drafts[stage].needs[need].place(&drafts[stage].name);
+        let Some(first) = cycle.first() else { continue };
+        let mut problem =
+            Problem::new(Code::Cycle, place(first), format!("stages need each other: {}", names.join(" needs ")))
+                .label(format!("{} needs it here", name(first)));
+        for step in cycle.iter().skip(1).take(SHOWN) {
+            problem = problem.also(place(step), format!("{} needs it here", name(step)));
+        }
+        problems.push(problem);
+    }
+}
+
+/// Parameters of every instance, on all cores. None where its stage's parameters are wrong already.
+fn resolve_all(
+    drafts: &[Draft],
+    expansion: &Expansion,
+    resolver: &Resolver<'_>,
+) -> Vec<Option<Result<Resolved, Vec<Problem>>>> {
+    let resolve = |proto: &Proto| {
+        let draft = &drafts[proto.stage];
+        let axes = expansion.tables[proto.stage].as_ref().map_or(&[][..], |table| table.axes.as_slice());
+        (!draft.wrong_params).then(|| resolver.resolve(draft, axes, proto))
+    };
+    expansion.protos.par_iter().with_min_len(64).map(resolve).collect()
+}
+
+/// Puts instances together. What has problems is left out, and so is what needs it.
+fn assemble(
+    drafts: &[Draft],
+    expansion: Expansion,
+    resolved: Vec<Option<Result<Resolved, Vec<Problem>>>>,
+    problems: &mut Vec<Problem>,
+) -> Vec<Instance> {
+    let mut instances: Vec<Instance> = Vec::with_capacity(expansion.protos.len());
+    let mut scripts = Scripts::default();
+    let mut good = vec![true; expansion.protos.len()];
+    for (index, (proto, resolved)) in expansion.protos.into_iter().zip(resolved).enumerate() {
+        let draft = &drafts[proto.stage];
+        let axes = expansion.tables[proto.stage].as_ref().map_or(&[][..], |table| table.axes.as_slice());
+        let mut instance = bare_instance(draft, axes, proto.values);
+        let inputs_good = proto.inputs.iter().flatten().all(|&input| good[input]);
+        good[index] = match resolved {
+            Some(Ok(resolved)) => {
+                instance.outputs = resolve::outputs(instance.kind, &resolved.full);
+                instance.params = resolved.full;
+                instance.key_params = resolved.key;
+                true
+            }
+            Some(Err(found)) => {
+                problems.extend(found);
+                false
+            }
+            None => false,
+        };
+        if good[index] && inputs_good {
+            instance.inputs = validate::connect(draft, &proto.inputs, &instances, problems);
+            validate::check_instance(draft, &instance, &instances, problems);
+            if instance.kind == Kind::Command {
+                scripts.check(draft, &instance, problems);
+            }
+        }
+        instances.push(instance);
+    }
+    instances
+}
+
+fn bare_instance(draft: &Draft, axes: &[String], values: Vec<Value>) -> Instance {
+    Instance {
+        id: reference::instance_id(&draft.name, axes.iter().map(String::as_str).zip(&values)),
+        stage: draft.name.clone(),
+        label: draft.label.clone(),
+        kind: draft.kind,
+        axes: axes.iter().cloned().zip(values).collect(),
+        inputs: Default::default(),
+        params: Value::Null,
+        key_params: Value::Null,
+        outputs: Default::default(),
+        base: draft.folder.clone(),
+        resources: draft.resources.clone(),
+        timeout: draft.timeout,
+        retry: draft.retry.clone(),
+    }
+}

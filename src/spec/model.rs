@@ -1,6 +1,7 @@
 //! A checked pipeline: what the rest of the program works with. It holds no YAML and no positions.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use indexmap::IndexMap;
@@ -16,7 +17,7 @@ pub struct Pipeline {
     pub description: Option<String>,
     /// The file, absolute.
     pub file: PathBuf,
-    /// Folder of the file: what `file:` sources, templates and `files` are relative to.
+    /// Folder of the file.
     pub base: PathBuf,
     /// Instances, inputs before those who need them.
     pub instances: Vec<Instance>,
@@ -45,6 +46,9 @@ pub struct Instance {
     pub key_params: Value,
     /// Outputs by name, the plain one first. The type is unknown where only the content can tell.
     pub outputs: IndexMap<String, Option<ArtifactType>>,
+    /// Folder of the file that the stage stands in, which `file:` sources and `files` are relative to; an included file may
+    /// stand elsewhere than the pipeline's.
+    pub base: Arc<Path>,
     /// What it may use of the machine.
     pub resources: Resources,
     /// It is stopped after this long.

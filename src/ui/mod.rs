@@ -1,5 +1,6 @@
 //! What people see: the printer, tables, progress and diagnostics. It knows results and events, not how they came about.
 
+pub mod diagnostic;
 pub mod outcome;
 pub mod printer;
 pub mod progress;

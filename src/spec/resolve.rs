@@ -1,0 +1,208 @@
+//! From layers to the parameters of one instance.
+//!
+//! Weakest first: the kind's own defaults, `defaults`, the stage, its matrix, `refine`, the profile, `--set`.
+
+use std::collections::HashMap;
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::Mutex;
+
+use indexmap::IndexMap;
+use neftpipe_protocol::params::{self, Resolved, Template};
+use neftpipe_protocol::{ArtifactType, Kind};
+use serde_json::{Value, json};
+
+use super::expand::{Pick, Proto};
+use super::layer::Layer;
+use super::overrides::StageOverrides;
+use super::problem::{Code, Place, Problem};
+use super::shape;
+use super::stage::{Draft, stage_place};
+use super::yaml::scalar_text;
+
+/// What instances' parameters are made of beside their stages.
+pub struct Resolver<'r> {
+    /// `defaults` by kind.
+    pub defaults: &'r HashMap<Kind, Layer>,
+    /// Profile and `--set`.
+    pub overrides: &'r StageOverrides,
+    /// Jinja files that were read.
+    templates: Mutex<HashMap<PathBuf, Result<String, String>>>,
+}
+
+/// The layers of one instance, weakest first.
+struct Stack<'r> {
+    kind: Kind,
+    layers: Vec<&'r Layer>,
+    /// What stands for a parameter that no layer says.
+    kind_place: Place,
+}
+
+impl<'r> Resolver<'r> {
+    /// A resolver.
+    pub fn new(defaults: &'r HashMap<Kind, Layer>, overrides: &'r StageOverrides) -> Self {
+        Self { defaults, overrides, templates: Mutex::default() }
+    }
+
+    /// The parameters of an instance, checked.
+    pub fn resolve(&self, draft: &Draft, axes: &[String], proto: &Proto) -> Result<Resolved, Vec<Problem>> {
+        let stack = self.stack(draft, axes, proto);
+        let mut problems = Vec::new();
+        let mut value = stack.merge(&mut problems);
+        let missing = shape::of(draft.kind).missing(&value);
+        problems.extend(missing.iter().map(|path| stack.missing(path, &draft.name)));
+        self.read_template(draft, &mut value, &stack, &mut problems);
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        match params::resolve(draft.kind, value) {
+            Ok(resolved) if resolved.problems.is_empty() => Ok(resolved),
+            Ok(resolved) => {
+                Err(resolved.problems.iter().map(|(path, message)| stack.bad_value(path, message)).collect())
+            }
+            Err(error) => Err(vec![Problem::new(Code::BadValue, stack.kind_place.clone(), error.to_string())]),
+        }
+    }
+
+    fn stack(&self, draft: &'r Draft, axes: &[String], proto: &'r Proto) -> Stack<'r> {
+        let picks = proto.picks.iter().map(|pick| match pick {
+            Pick::Listed(axis, value) => &draft.axes[*axis].values[*value].layer,
+            Pick::Further(layer) => layer,
+        });
+        let refined = draft.refine.iter().filter(|refinement| {
+            let at = axes.iter().position(|axis| *axis == refinement.axis);
+            at.is_some_and(|at| scalar_text(&proto.values[at]).as_ref() == Some(&refinement.label))
+        });
+        let overrides = self.overrides.get(&draft.name).into_iter().flatten().filter(|set| set.active);
+        let layers = self
+            .defaults
+            .get(&draft.kind)
+            .into_iter()
+            .chain([&draft.params])
+            .chain(picks)
+            .chain(refined.map(|refinement| &refinement.layer))
+            .chain(overrides.map(|set| &set.layer))
+            .collect();
+        Stack { kind: draft.kind, layers, kind_place: stage_place(&draft.name, &[draft.kind.name()]).key_part() }
+    }
+
+    /// Puts the text of a Jinja file in the place of its path.
+    fn read_template(&self, draft: &Draft, value: &mut Value, stack: &Stack<'_>, problems: &mut Vec<Problem>) {
+        if !matches!(draft.kind, Kind::Tokenize | Kind::Generate) {
+            return;
+        }
+        let Some(Value::String(name)) = value.get("template") else { return };
+        if Template::NAMES.contains(&name.as_str()) {
+            return;
+        }
+        let file = draft.folder.join(name);
+        let mut templates = self.templates.lock().expect("no reader of templates panics");
+        let text = templates.entry(file).or_insert_with_key(|file| read(file)).clone();
+        match text {
+            Ok(text) => value["template"] = json!({ "jinja": text }),
+            Err(error) => {
+                let message = format!("`{name}` is no template, and no file: {error}");
+                let problem = Problem::new(Code::MissingFile, stack.place("template"), message);
+                problems.push(problem.suggest(name, Template::NAMES));
+            }
+        }
+    }
+}
+
+fn read(file: &FilePath) -> Result<String, String> {
+    std::fs::read_to_string(file).map_err(|error| error.to_string())
+}
+
+impl Stack<'_> {
+    /// Lays the layers over one another. `full: true` drops the `lora` of weaker layers.
+    fn merge(&self, problems: &mut Vec<Problem>) -> Value {
+        let shape = shape::of(self.kind);
+        let full = self.full();
+        let mut merged = json!({});
+        for (index, layer) in self.layers.iter().enumerate() {
+            let drops_lora = full.is_some_and(|full| index < full) && layer.value.get("lora").is_some();
+            if !drops_lora {
+                shape.merge(&mut merged, &layer.value);
+            } else {
+                let mut rest = layer.value.clone();
+                params::remove(&mut rest, "lora");
+                shape.merge(&mut merged, &rest);
+            }
+        }
+        if let Some(full) = full.filter(|_| merged.get("lora").is_some()) {
+            problems.push(
+                Problem::new(
+                    Code::Conflict,
+                    self.key_place("lora"),
+                    "`full: true` trains all weights: `lora` says nothing",
+                )
+                .also(self.layers[full].key_place(&["full"]), "full training is asked for here")
+                .hint("say `full: false` beside this `lora`, or leave it out"),
+            );
+        }
+        merged
+    }
+
+    /// The strongest layer that asks for full training, if none above it asks for the opposite.
+    fn full(&self) -> Option<usize> {
+        let strongest =
+            self.layers.iter().rposition(|layer| layer.says(&["full"])).filter(|_| self.kind == Kind::Train)?;
+        (self.layers[strongest].get(&["full"]) == Some(&Value::Bool(true))).then_some(strongest)
+    }
+
+    /// The strongest layer that says a path, or something above it.
+    fn sayer<'k>(&self, keys: &'k [&'k str]) -> Option<(&Layer, &'k [&'k str])> {
+        (1..=keys.len()).rev().find_map(|length| {
+            let keys = &keys[..length];
+            Some((*self.layers.iter().rev().find(|layer| layer.says(keys))?, keys))
+        })
+    }
+
+    fn place(&self, path: &str) -> Place {
+        let keys: Vec<&str> = path.split('.').collect();
+        self.sayer(&keys).map_or_else(|| self.kind_place.clone(), |(layer, keys)| layer.place(keys))
+    }
+
+    fn key_place(&self, path: &str) -> Place {
+        let keys: Vec<&str> = path.split('.').collect();
+        self.sayer(&keys).map_or_else(|| self.kind_place.clone(), |(layer, keys)| layer.key_place(keys))
+    }
+
+    fn missing(&self, path: &str, stage: &str) -> Problem {
+        let message = format!("`{path}` of `{stage}` must be said");
+        let place = match path.rsplit_once('.') {
+            Some((above, _)) => self.key_place(above),
+            None => self.kind_place.clone(),
+        };
+        Problem::new(Code::MissingKey, place, message)
+    }
+
+    fn bad_value(&self, path: &str, message: &str) -> Problem {
+        let problem = Problem::new(Code::BadValue, self.place(path), format!("`{path}`: {message}"));
+        if path == "epochs" && self.sayer(&["steps"]).is_some_and(|_| message.contains("both")) {
+            return Problem { code: Code::Conflict, ..problem }
+                .also(self.place("steps"), "`steps` is said here")
+                .hint("`steps: null` or `epochs: null` takes one of them back");
+        }
+        problem
+    }
+}
+
+/// What an instance makes, the plain output first.
+pub fn outputs(kind: Kind, full_params: &Value) -> IndexMap<String, Option<ArtifactType>> {
+    let own = |name: &str, artifact| IndexMap::from([(name.to_owned(), artifact)]);
+    let artifact = |value: &Value| serde_json::from_value::<ArtifactType>(value.clone()).ok();
+    match kind {
+        Kind::Download => {
+            let said = artifact(&full_params["as"]);
+            own("output", said.or_else(|| (!full_params["format"].is_null()).then_some(ArtifactType::Dataset)))
+        }
+        Kind::Command => match full_params["outputs"].as_object().filter(|outputs| !outputs.is_empty()) {
+            Some(outputs) => outputs.iter().map(|(name, output)| (name.clone(), artifact(&output["as"]))).collect(),
+            None => own("output", Some(ArtifactType::Files)),
+        },
+        _ => {
+            let full = full_params["full"] == true;
+            kind.outputs(full).iter().map(|(name, artifact)| ((*name).to_owned(), *artifact)).collect()
+        }
+    }
+}
