@@ -248,6 +248,7 @@ fn instance(id: &str, kind: Kind, params: Value, needs: &[(&str, usize, &str)]) 
         params: resolved.full,
         key_params: resolved.key,
         outputs,
+        base: std::path::Path::new("/").into(),
         resources: Resources::default(),
         timeout: None,
         retry: Retry { attempts: 1, backoff: Duration::from_millis(1) },

@@ -57,6 +57,7 @@ mod tests {
             inputs: IndexMap::new(),
             key_params: json!({}),
             params,
+            base: std::path::Path::new("/").into(),
             outputs: IndexMap::new(),
             resources: Resources::default(),
             timeout: None,
