@@ -5,8 +5,9 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use neftpipe::store::{Artifact, Entry, Lookup, Materialize, Outputs, Store, StoreError, Waiting};
+use neftpipe::store::{Artifact, Entry, Lookup, Materialize, Outputs, Policy, Store, StoreError, Waiting};
 use neftpipe_protocol::{ArtifactType, Digest};
 use serde_json::json;
 use tempfile::TempDir;
@@ -41,7 +42,9 @@ impl Place {
     fn publish(&self, key: &str, artifact: Artifact) -> Digest {
         let key = Digest::of(key.as_bytes());
         let outputs = Outputs::from([("output".to_owned(), artifact)]);
-        self.store.publish(&Entry::new(key, json!({"a": 1}), "train[seed=0]", outputs)).unwrap();
+        let entry = Entry::new(key, json!({"a": 1}), "train[seed=0]", outputs);
+        self.store.publish(&entry).unwrap();
+        self.store.remember_history(&entry).unwrap();
         key
     }
 
@@ -255,4 +258,124 @@ fn the_store_explains_itself() {
     let tag = fs::read_to_string(place.store.root().join("CACHEDIR.TAG")).unwrap();
     assert!(tag.starts_with("Signature: 8a477f597d28d172789f06886806bc55\n"));
     assert!(place.store.root().join("README.md").exists() && place.store.root().join(".gitignore").exists());
+}
+
+/// A policy without mercy for what is young.
+fn at_once(keep: &[Digest]) -> Policy {
+    let keep = keep.iter().copied().collect();
+    Policy { keep, grace: Duration::ZERO, unfinished_grace: Duration::ZERO, ..Policy::default() }
+}
+
+impl Place {
+    fn publish_text(&self, key: &str, text: &str, seconds: f64) -> Digest {
+        let outputs = Outputs::from([("output".to_owned(), self.ingest(&[("f", text), ("shared", "shared")]))]);
+        let key = Digest::of(key.as_bytes());
+        let mut entry = Entry::new(key, json!({}), "train", outputs);
+        entry.measured.insert("seconds".to_owned(), seconds.into());
+        self.store.publish(&entry).unwrap();
+        self.store.remember_history(&entry).unwrap();
+        key
+    }
+
+    fn is_hit(&self, key: &Digest) -> bool {
+        matches!(self.store.lookup(key).unwrap(), Lookup::Hit(_))
+    }
+}
+
+#[test]
+fn what_nothing_kept_needs_is_collected() {
+    let place = Place::new();
+    let (kept, dropped) = (place.publish_text("a", "one", 1.0), place.publish_text("b", "two", 1.0));
+    place.store.append_rows(&Digest::of(b"scope"), b"{}\n").unwrap();
+    let Lookup::Hit(entry) = place.store.lookup(&dropped).unwrap() else { panic!("no hit") };
+    let view = place.store.view(&entry.outputs["output"]).unwrap();
+
+    let dry = place.store.collect(&Policy { dry_run: true, ..at_once(&[kept]) }).unwrap();
+    assert!(place.is_hit(&dropped));
+    let collected = place.store.collect(&at_once(&[kept])).unwrap();
+    assert_eq!(dry, collected);
+    assert_eq!(collected.entries, [(dropped, "train".to_owned())]);
+    assert_eq!((collected.blobs, collected.unfinished, collected.bytes, collected.kept_bytes), (1, 1, 6, 9));
+    assert!(place.is_hit(&kept) && !place.is_hit(&dropped) && !view.exists());
+    assert_eq!(place.store.history("train", 9).unwrap(), [kept]);
+    assert!(place.store.verify(false).unwrap().damaged.is_empty());
+}
+
+#[test]
+fn what_is_young_or_pinned_stays() {
+    let place = Place::new();
+    let key = place.publish_text("a", "one", 1.0);
+    assert!(place.store.collect(&Policy::default()).unwrap().entries.is_empty());
+    let pinned = Policy { pinned: [key].into(), max_bytes: Some(0), ..at_once(&[]) };
+    assert!(place.store.collect(&pinned).unwrap().entries.is_empty());
+    assert!(place.is_hit(&key));
+}
+
+#[test]
+fn what_is_cheapest_to_make_again_for_its_size_goes_first() {
+    let place = Place::new();
+    let cheap = place.publish_text("cheap", &"c".repeat(1000), 1.0);
+    let dear = place.publish_text("dear", &"d".repeat(1000), 100.0);
+    let policy = Policy { max_bytes: Some(1500), ..at_once(&[cheap, dear]) };
+    let collected = place.store.collect(&policy).unwrap();
+    assert_eq!(collected.entries.iter().map(|(key, _)| *key).collect::<Vec<_>>(), [cheap]);
+    assert_eq!(collected.kept_bytes, 1006);
+    assert!(place.is_hit(&dear));
+}
+
+#[test]
+fn the_collector_waits_for_those_who_publish() {
+    let place = Place::new();
+    place.publish_text("old", "one", 1.0);
+    let publishing = place.store.publishing().unwrap();
+    let other = place.store.publishing().unwrap();
+    let outputs = Outputs::from([("output".to_owned(), place.ingest(&[("f", "one")]))]);
+    let key = Digest::of(b"new");
+    std::thread::scope(|scope| {
+        let collector = scope.spawn(|| place.store.collect(&Policy { pinned: [key].into(), ..at_once(&[]) }).unwrap());
+        std::thread::sleep(Duration::from_millis(50));
+        place.store.publish(&Entry::new(key, json!({}), "train", outputs)).unwrap();
+        drop((publishing, other));
+        assert_eq!(collector.join().unwrap().entries.len(), 1);
+    });
+    assert!(place.is_hit(&key), "a blob that was found in the store is not collected before its entry is there");
+}
+
+#[test]
+fn every_flipped_bit_is_found_and_repair_makes_a_miss_of_it() {
+    let place = Place::new();
+    let keys: Vec<Digest> = (0..8).map(|i| place.publish_text(&format!("k{i}"), &format!("text {i}"), 1.0)).collect();
+    place.store.flush();
+    let Lookup::Hit(entry) = place.store.lookup(&keys[3]).unwrap() else { panic!("no hit") };
+    let blob = place.store.blob_path(&entry.outputs["output"].file("f").unwrap().digest);
+    let times = fs::metadata(&blob).unwrap().modified().unwrap();
+    overwrite(&blob, "text 4");
+    fs::File::open(&blob).unwrap().set_modified(times).unwrap();
+    let name = keys[5].to_string();
+    let record = place.store.root().join("entries").join(&name[..2]).join(format!("{name}.json"));
+    let mut bytes = fs::read(&record).unwrap();
+    bytes[40] ^= 1;
+    fs::write(&record, bytes).unwrap();
+
+    let found = place.store.verify(false).unwrap();
+    assert_eq!(found.damaged.iter().map(|damage| &damage.path).collect::<Vec<_>>(), [&blob, &record]);
+    assert_eq!(found.incomplete, [(keys[3], "train".to_owned(), 1)]);
+    place.store.verify(true).unwrap();
+    assert!(!blob.exists() && !record.exists());
+    assert!(place.store.verify(false).unwrap().damaged.is_empty());
+    assert!(place.is_hit(&keys[4]) && !place.is_hit(&keys[3]) && !place.is_hit(&keys[5]));
+}
+
+#[test]
+fn a_training_state_is_kept_handed_out_and_dropped() {
+    let place = Place::new();
+    let (key, to) = (Digest::of(b"step 5"), place.folder.path().join("known"));
+    assert!(!place.store.lay_out_state(&key, &to).unwrap());
+    place.store.keep_state(&key, &place.tree("5", &[("optimizer/m", "one"), ("weights", "two")])).unwrap();
+    place.store.keep_state(&key, &place.tree("5", &[("weights", "other")])).unwrap();
+    assert!(place.store.has_state(&key) && place.store.lay_out_state(&key, &to).unwrap());
+    assert_eq!(fs::read_to_string(to.join("optimizer/m")).unwrap(), "one");
+    place.store.drop_state(&key).unwrap();
+    assert!(!place.store.has_state(&key));
+    assert_eq!(fs::read_to_string(to.join("weights")).unwrap(), "two", "who was given it keeps it");
 }

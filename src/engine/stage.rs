@@ -221,6 +221,7 @@ impl StageTask<'_> {
     /// Takes the outputs of a finished attempt into the store, and publishes them under the key.
     fn take(&self, success: Success, spent: Duration) -> Result<Ended, Failure> {
         let preimage = self.final_preimage(success.resolved)?;
+        let _publishing = self.run.store.publishing()?;
         let outputs = self.ingest(&success.outputs)?;
         let seconds = spent.as_secs_f64();
         let ingredients = serde_json::to_value(&preimage).expect("ingredients serialise");
@@ -234,6 +235,7 @@ impl StageTask<'_> {
         let logs = logs.strip_prefix(self.run.store.root()).unwrap_or(&logs);
         entry.provenance.insert("logs".to_owned(), logs.to_string_lossy().into());
         self.run.store.publish(&entry)?;
+        self.run.store.remember_history(&entry)?;
         attempt::remove_folder(&self.folder())?;
         Ok(Ended::Executed { entry: Box::new(entry), seconds })
     }

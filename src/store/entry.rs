@@ -1,6 +1,8 @@
 //! Entries: what is known of one key.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use indexmap::IndexMap;
 use neftpipe_protocol::Digest;
@@ -8,12 +10,15 @@ use neftpipe_protocol::artifact::Metrics;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::error::Result;
+use super::error::{Result, StoreError};
 use super::files::{read_optional, write_atomic};
 use super::{Artifact, ArtifactFile, Store, layout};
 
 /// Version of the record. Entries of another version are not read.
 const FORMAT: u32 = 1;
+
+/// A record that is asked for is marked as used when its mark is older than this.
+const MARK_AFTER: Duration = Duration::from_secs(15 * 60);
 
 /// The record of one piece of work: what went into its key, what came out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -94,19 +99,45 @@ impl Store {
         Ok(if missing.is_empty() { Lookup::Hit(entry) } else { Lookup::Incomplete { entry, missing } })
     }
 
-    /// The record of a key, whether or not its files are here.
+    /// The record of a key, whether or not its files are here. One that was not asked for lately is marked as used, so that
+    /// the collector knows.
     ///
     /// # Errors
     /// Where it cannot be read. A record that is damaged is set aside and counts as none.
     pub fn entry(&self, key: &Digest) -> Result<Option<Entry>> {
+        let entry = self.entry_untouched(key)?;
+        if entry.is_some() {
+            self.mark_used(&self.entry_path(key));
+        }
+        Ok(entry)
+    }
+
+    /// The record of a key, without marking it as used.
+    pub(super) fn entry_untouched(&self, key: &Digest) -> Result<Option<Entry>> {
         let path = self.entry_path(key);
-        let Some(bytes) = read_optional(&path)? else { return Ok(None) };
-        match decode(&bytes) {
-            Some(entry) if entry.key == *key => Ok(Some(entry)),
-            _ => {
+        match self.read_entry(&path, key) {
+            Err(Unreadable::Damaged) => {
                 self.set_aside(&path, "not a whole record of its key".to_owned());
                 Ok(None)
             }
+            Err(Unreadable::Store(error)) => Err(error),
+            Ok(entry) => Ok(entry),
+        }
+    }
+
+    pub(super) fn read_entry(&self, path: &Path, key: &Digest) -> std::result::Result<Option<Entry>, Unreadable> {
+        let Some(bytes) = read_optional(path).map_err(Unreadable::Store)? else { return Ok(None) };
+        decode(&bytes).filter(|entry| entry.key == *key).map(Some).ok_or(Unreadable::Damaged)
+    }
+
+    /// Marking costs a system call, so it is done once in a while only, well within the collector's grace.
+    fn mark_used(&self, path: &Path) {
+        let is_recent = |modified: SystemTime| modified.elapsed().map_or(true, |passed| passed < MARK_AFTER);
+        let marked = std::fs::metadata(path).and_then(|metadata| metadata.modified()).and_then(|modified| {
+            if is_recent(modified) { Ok(()) } else { File::open(path)?.set_modified(SystemTime::now()) }
+        });
+        if let Err(error) = marked {
+            tracing::debug!("{} cannot be marked as used: {error}", path.display());
         }
     }
 
@@ -127,8 +158,7 @@ impl Store {
     /// # Errors
     /// Where it cannot be written. Then nothing is visible.
     pub fn publish(&self, entry: &Entry) -> Result<()> {
-        write_atomic(&self.path(layout::TMP), &self.entry_path(&entry.key), &encode(entry))?;
-        self.remember_history(entry)
+        write_atomic(&self.path(layout::TMP), &self.entry_path(&entry.key), &encode(entry))
     }
 
     /// Removes the record of a key. Its blobs stay until they are collected.
@@ -156,6 +186,15 @@ impl Store {
     pub(super) fn entry_path(&self, key: &Digest) -> PathBuf {
         self.fanned(layout::ENTRIES, key, ".json")
     }
+}
+
+/// Why a record cannot be had.
+#[derive(Debug)]
+pub(super) enum Unreadable {
+    /// The store cannot be read.
+    Store(StoreError),
+    /// It is not what was written.
+    Damaged,
 }
 
 /// The record on one line, and on a second one the digest of the first as a JSON string.

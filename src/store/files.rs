@@ -1,15 +1,20 @@
 //! Small file operations that the store is built from.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::error::{Result, StoreError};
 
 /// Writes a file so that a reader sees all of it or nothing: temporary file in `tmp`, fsync, rename.
 pub fn write_atomic(tmp: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut file =
-        tempfile::Builder::new().prefix("write-").tempfile_in(tmp).map_err(StoreError::io("write in", tmp))?;
+    let readable = Permissions::from_mode(0o666); // less what the process masks
+    let mut file = tempfile::Builder::new()
+        .prefix("write-")
+        .permissions(readable)
+        .tempfile_in(tmp)
+        .map_err(StoreError::io("write in", tmp))?;
     file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(StoreError::io("write", path))?;
     move_file(file.path(), path)?;
     let _ = file.into_temp_path().keep(); // it has moved: there is nothing left to remove

@@ -2,13 +2,15 @@
 //!
 //! An index only: a line that is lost or damaged costs an explanation, never a result.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use neftpipe_protocol::Digest;
 
 use super::error::{Result, StoreError};
+use super::files::{read_optional, remove_file, write_atomic};
 use super::{Entry, Store, layout};
 
 const LINE_BYTES: u64 = 65;
@@ -41,7 +43,11 @@ impl Store {
         Ok(keys)
     }
 
-    pub(super) fn remember_history(&self, entry: &Entry) -> Result<()> {
+    /// Adds a published result to the history of its stage.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn remember_history(&self, entry: &Entry) -> Result<()> {
         let path = self.history_path(&entry.stage);
         File::options()
             .create(true)
@@ -49,6 +55,18 @@ impl Store {
             .open(&path)
             .and_then(|mut file| file.write_all(format!("{}\n", entry.key).as_bytes()))
             .map_err(StoreError::io("write", &path))
+    }
+
+    /// Drops the keys that are not among these from one history.
+    pub(super) fn retain_history(&self, path: &Path, live: &HashSet<Digest>) -> Result<()> {
+        let text = String::from_utf8_lossy(&read_optional(path)?.unwrap_or_default()).into_owned();
+        let is_live = |line: &&str| line.parse().is_ok_and(|key| live.contains(&key));
+        let kept: String = text.lines().filter(is_live).map(|line| format!("{line}\n")).collect();
+        match kept.len() {
+            length if length == text.len() => Ok(()),
+            0 => remove_file(path),
+            _ => write_atomic(&self.path(layout::TMP), path, kept.as_bytes()),
+        }
     }
 
     fn history_path(&self, stage: &str) -> PathBuf {

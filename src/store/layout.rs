@@ -8,6 +8,7 @@ use super::files::write_atomic;
 
 pub const ATTEMPTS: &str = "attempts";
 pub const BLOBS: &str = "blobs";
+pub const COLLECTOR: &str = "locks/collector";
 pub const CORRUPT: &str = "corrupt";
 pub const ENTRIES: &str = "entries";
 pub const HISTORY: &str = "history";

@@ -7,12 +7,16 @@ use std::fs::{self, File, TryLockError};
 use std::io::{Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use neftpipe_protocol::Digest;
 
 use super::error::{Result, StoreError};
 use super::files::ensure_parent;
 use super::{Store, layout};
+
+/// How long to wait before a busy guard is tried again.
+const TRY_AGAIN: Duration = Duration::from_millis(10);
 
 /// A lock that is held. Dropping it lets go.
 #[derive(Debug)]
@@ -37,6 +41,14 @@ impl Store {
     /// Where the lock file cannot be made.
     pub fn try_lock(&self, key: &Digest, holder: &str) -> Result<Waiting> {
         Lock::attempt(&self.fanned(layout::LOCKS, key, ""), holder)
+    }
+
+    /// To be held from the first [`Store::ingest`] of a result until it is published: it keeps the collector out.
+    ///
+    /// # Errors
+    /// Where the lock file cannot be made.
+    pub fn publishing(&self) -> Result<Guard> {
+        Guard::shared(&self.path(layout::COLLECTOR))
     }
 }
 
@@ -79,6 +91,34 @@ impl Drop for Lock {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_file(&self.path) {
             tracing::debug!("{}: {error}", self.path.display());
+        }
+    }
+}
+
+/// A share in a lock that all who publish hold together, or the whole of it, which excludes them. Its file stays.
+#[derive(Debug)]
+pub struct Guard {
+    _file: File,
+}
+
+impl Guard {
+    pub(super) fn shared(path: &Path) -> Result<Self> {
+        Self::wait(path, File::try_lock_shared)
+    }
+
+    pub(super) fn exclusive(path: &Path) -> Result<Self> {
+        Self::wait(path, File::try_lock)
+    }
+
+    /// Tries until it succeeds: those who hold the lock do so for moments only, and let go of it when they die.
+    fn wait(path: &Path, attempt: fn(&File) -> std::result::Result<(), TryLockError>) -> Result<Self> {
+        let file = File::options().create(true).append(true).open(path).map_err(StoreError::io("lock", path))?;
+        loop {
+            match attempt(&file) {
+                Ok(()) => return Ok(Self { _file: file }),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(TRY_AGAIN),
+                Err(TryLockError::Error(error)) => return Err(StoreError::io("lock", path)(error)),
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ mod blobs;
 mod entry;
 mod error;
 mod files;
+mod gc;
 mod history;
 mod identity;
 mod ingest;
@@ -18,6 +19,7 @@ mod layout;
 mod lock;
 mod rows;
 mod states;
+mod verify;
 mod view;
 
 use std::path::{Path, PathBuf};
@@ -27,7 +29,9 @@ pub use artifact::{Artifact, ArtifactFile};
 pub use entry::{Entry, Lookup, Outputs};
 pub use error::{Result, StoreError};
 pub use files::remove_tree;
-pub use lock::{Lock, Waiting};
+pub use gc::{Collected, Policy};
+pub use lock::{Guard, Lock, Waiting};
+pub use verify::Verified;
 pub use view::Materialize;
 
 use identity::Identities;
@@ -105,17 +109,28 @@ impl Store {
 
     /// The files of a folder whose names were made by [`Self::fanned`], sorted.
     fn fanned_files(&self, folder: &str) -> Result<Vec<PathBuf>> {
-        let mut files = Vec::new();
-        for item in walkdir::WalkDir::new(self.path(folder)).sort_by_file_name() {
-            let item = item.map_err(|error| {
-                let path = error.path().map_or_else(|| self.path(folder), Path::to_owned);
-                StoreError::Io { action: "look through", path, source: error.into() }
-            })?;
-            if item.file_type().is_file() {
-                files.push(item.into_path());
+        self.fanned_items(folder, |kind| kind.is_file())
+    }
+
+    /// The folders of a folder whose names were made by [`Self::fanned`], sorted.
+    fn fanned_folders(&self, folder: &str) -> Result<Vec<PathBuf>> {
+        self.fanned_items(folder, |kind| kind.is_dir())
+    }
+
+    fn fanned_items(&self, folder: &str, wanted: impl Fn(std::fs::FileType) -> bool) -> Result<Vec<PathBuf>> {
+        let mut paths = Vec::new();
+        for item in walkdir::WalkDir::new(self.path(folder)).min_depth(2).max_depth(2).sort_by_file_name() {
+            match item {
+                Ok(item) if wanted(item.file_type()) => paths.push(item.into_path()),
+                Ok(_) => {}
+                Err(error) if error.io_error().is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound) => {}
+                Err(error) => {
+                    let path = error.path().map_or_else(|| self.path(folder), Path::to_owned);
+                    return Err(StoreError::Io { action: "look through", path, source: error.into() });
+                }
             }
         }
-        Ok(files)
+        Ok(paths)
     }
 
     fn set_aside(&self, path: &Path, problem: String) {
