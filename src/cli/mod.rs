@@ -1,3 +1,111 @@
-//! The command line.
+//! The command line: one file a subcommand, each an `Args` struct (its comments are the help) and one function.
 
-pub mod show;
+mod completions;
+mod context;
+mod doctor;
+mod error;
+mod explain;
+mod export;
+mod graph;
+mod logs;
+mod overrides;
+mod path;
+mod plan;
+mod reference;
+mod run;
+mod runs;
+mod schema;
+mod show;
+
+use std::io;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use context::{Chosen, Context};
+pub use error::{CliError, CliResult};
+
+use crate::exit::Exit;
+use crate::ui::printer::{Color, Printer};
+
+/// Declarative pipelines for fine-tuning language models: download → tokenize → train with a NEFTune variant →
+/// generate → judge → report, as a content-hashed DAG, so that a rerun does only what changed.
+#[derive(Debug, Parser)]
+#[command(name = "neftpipe", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+struct Global {
+    /// Directory of the store [default: `cache/` of the project].
+    #[arg(long, global = true, value_name = "DIR", env = crate::env::STORE)]
+    store: Option<PathBuf>,
+    /// Print results as JSON (`run`: one event a line).
+    #[arg(long, global = true)]
+    json: bool,
+    /// Log more on stderr; twice for everything.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// Print only results, warnings and errors.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// When to colour.
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    color: Color,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::RunArgs),
+    Plan(plan::PlanArgs),
+    Explain(explain::ExplainArgs),
+    Show(show::ShowArgs),
+    Path(path::PathArgs),
+    Export(export::ExportArgs),
+    Graph(graph::GraphArgs),
+    Logs(logs::LogsArgs),
+    Runs(runs::RunsArgs),
+    Doctor(doctor::DoctorArgs),
+    Schema(schema::SchemaArgs),
+    Completions(completions::CompletionsArgs),
+}
+
+/// Carries out a command line.
+pub fn run(cli: Cli) -> Exit {
+    let Global { store, json, verbose, quiet, color } = cli.global;
+    start_log(verbose);
+    let printer = Printer::new(json, quiet, color);
+    let context = Context::new(printer, store);
+    let result = match cli.command {
+        Command::Run(args) => run::run(&context, &args),
+        Command::Plan(args) => plan::run(&context, &args),
+        Command::Explain(args) => explain::run(&context, &args),
+        Command::Show(args) => show::run(&context, &args),
+        Command::Path(args) => path::run(&context, &args),
+        Command::Export(args) => export::run(&context, &args),
+        Command::Graph(args) => graph::run(&context, &args),
+        Command::Logs(args) => logs::run(&context, &args),
+        Command::Runs(args) => runs::run(&context, &args),
+        Command::Doctor(args) => doctor::run(&context, &args),
+        Command::Schema(args) => schema::run(&context, &args),
+        Command::Completions(args) => completions::run(&context, &args),
+    };
+    result.unwrap_or_else(|error| error.report(printer))
+}
+
+fn start_log(verbose: u8) {
+    let level = ["warn", "neftpipe=info", "neftpipe=debug"][usize::from(verbose.min(2))];
+    let filter = crate::env::log().unwrap_or_else(|| level.to_owned());
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::builder().parse_lossy(filter))
+        .with_writer(io::stderr)
+        .without_time()
+        .with_target(false)
+        .init();
+}

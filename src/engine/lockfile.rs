@@ -123,8 +123,10 @@ mod tests {
     fn one_repository_taken_in_two_ways_has_two_entries() {
         let dir = tempfile::tempdir().unwrap();
         let mut lock = LockFile::open(&dir.path().join("sweep.yaml")).unwrap();
-        let rows = DownloadParams { from: "hf:a/b".to_owned(), format: Some(DatasetFormat::Alpaca), ..Default::default() };
-        let files = DownloadParams { from: "hf:a/b".to_owned(), artifact: Some(DownloadAs::Files), ..Default::default() };
+        let rows =
+            DownloadParams { from: "hf:a/b".to_owned(), format: Some(DatasetFormat::Alpaca), ..Default::default() };
+        let files =
+            DownloadParams { from: "hf:a/b".to_owned(), artifact: Some(DownloadAs::Files), ..Default::default() };
         lock.set(&rows, json!(1)).unwrap();
         lock.set(&files, json!(2)).unwrap();
         assert_eq!((lock.get(&rows), lock.get(&files)), (Some(&json!(1)), Some(&json!(2))));

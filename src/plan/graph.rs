@@ -1,4 +1,4 @@
-//! The graph of instances: what a selection needs, and what depends on it.
+//! The graph of instances: what a selection needs.
 
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
@@ -25,19 +25,16 @@ impl Selection {
         Self(vec![true; pipeline.instances.len()])
     }
 
-    /// Those for which the test holds.
-    pub fn matching(pipeline: &Pipeline, test: impl Fn(usize) -> bool) -> Self {
-        Self((0..pipeline.instances.len()).map(test).collect())
+    /// These instances.
+    pub fn of(pipeline: &Pipeline, indexes: &[usize]) -> Self {
+        let mut selection = Self::none(pipeline);
+        indexes.iter().for_each(|&index| selection.0[index] = true);
+        selection
     }
 
     /// Whether it holds this instance.
     pub fn contains(&self, index: usize) -> bool {
         self.0[index]
-    }
-
-    /// Whether it holds none.
-    pub fn is_empty(&self) -> bool {
-        !self.0.contains(&true)
     }
 
     /// The instances of either.
@@ -69,19 +66,10 @@ impl Graph {
 
     /// The selected instances and all that they need.
     pub fn with_needs(&self, selection: &Selection) -> Selection {
-        self.closure(selection, Direction::Incoming)
-    }
-
-    /// The selected instances and all that depends on them.
-    pub fn with_dependents(&self, selection: &Selection) -> Selection {
-        self.closure(selection, Direction::Outgoing)
-    }
-
-    fn closure(&self, selection: &Selection, direction: Direction) -> Selection {
         let mut reached = selection.clone();
         let mut open: Vec<usize> = selection.indexes().collect();
         while let Some(index) = open.pop() {
-            for next in self.graph.neighbors_directed(NodeIndex::new(index), direction) {
+            for next in self.graph.neighbors_directed(NodeIndex::new(index), Direction::Incoming) {
                 if !std::mem::replace(&mut reached.0[next.index()], true) {
                     open.push(next.index());
                 }

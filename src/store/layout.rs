@@ -19,6 +19,7 @@ pub const RUNS: &str = "runs";
 pub const STATES: &str = "states";
 pub const TMP: &str = "tmp";
 pub const VIEWS: &str = "views";
+pub const WORKERS: &str = "workers.json";
 
 /// Version of the layout, in the file `layout`. A store with another number is refused.
 const LAYOUT: u32 = 1;

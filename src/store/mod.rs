@@ -75,6 +75,11 @@ impl Store {
         self.root.join(layout::ATTEMPTS)
     }
 
+    /// Where it is remembered what worker programs say of themselves.
+    pub fn workers_file(&self) -> PathBuf {
+        self.root.join(layout::WORKERS)
+    }
+
     /// Where runs are recorded.
     pub fn runs_dir(&self) -> PathBuf {
         self.root.join(layout::RUNS)

@@ -6,6 +6,9 @@ use anstyle::{AnsiColor, Style};
 use clap::ValueEnum;
 use serde::Serialize;
 
+use super::diagnostic;
+use crate::spec::Problems;
+
 /// When to colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Color {
@@ -100,6 +103,16 @@ impl Printer {
         if !self.quiet {
             let _closed = writeln!(anstream::stderr(), "{}", text.as_ref());
         }
+    }
+
+    /// Says what is wrong with a pipeline file: for programs on stdout, for people on stderr.
+    pub fn problems(self, problems: &Problems) {
+        let mut stderr = anstream::stderr();
+        let _closed = if self.json {
+            writeln!(io::stdout().lock(), "{}", problems.to_json())
+        } else {
+            writeln!(stderr, "{}", diagnostic::render(problems, true))
+        };
     }
 
     /// Says a warning.

@@ -1,0 +1,111 @@
+//! What commands share: the printer, where the store is, and a pipeline with its plan.
+
+use std::path::{Path, PathBuf};
+
+use super::overrides::FileArgs;
+use super::{CliError, CliResult};
+use crate::facts::World;
+use crate::plan::{Graph, Plan, Selection};
+use crate::spec::Selector;
+use crate::spec::model::Pipeline;
+use crate::store::Store;
+use crate::ui::printer::Printer;
+
+/// What every command is given.
+pub struct Context {
+    /// The way to stdout and stderr.
+    pub printer: Printer,
+    store: Option<PathBuf>,
+}
+
+/// A pipeline, its store, and what of it the command line asks for.
+pub(super) struct Chosen {
+    pub pipeline: Pipeline,
+    pub store: Store,
+    /// What was asked for, with all that it needs.
+    pub selection: Selection,
+    /// What `--force` names.
+    pub forced: Selection,
+}
+
+impl Context {
+    pub(super) fn new(printer: Printer, store: Option<PathBuf>) -> Self {
+        Self { printer, store }
+    }
+
+    /// Reads a pipeline file, and says what in it deserves a warning.
+    pub(super) fn load(&self, args: &FileArgs) -> Result<Pipeline, CliError> {
+        let pipeline = crate::spec::load(&args.file, &args.overrides()?)?;
+        pipeline.warnings.iter().for_each(|warning| self.printer.note(warning));
+        Ok(pipeline)
+    }
+
+    /// The store of a pipeline file.
+    pub(super) fn store_of(&self, file: &Path) -> Result<Store, CliError> {
+        let beside = file.parent().unwrap_or(Path::new(".")).to_owned();
+        self.open(&beside, &beside)
+    }
+
+    /// The store of the current directory, for commands that name results.
+    pub(super) fn store_here(&self) -> Result<Store, CliError> {
+        let here = std::env::current_dir()?;
+        let store = self.open(&here, &here)?;
+        Ok(store)
+    }
+
+    fn open(&self, start: &Path, otherwise: &Path) -> Result<Store, CliError> {
+        let root = match &self.store {
+            Some(root) => root.clone(),
+            None => project_of(start).unwrap_or_else(|| otherwise.to_owned()).join("cache"),
+        };
+        Ok(Store::open(&root)?)
+    }
+
+    /// The instances that selectors on the command line name; everything where there is none.
+    pub(super) fn select(&self, pipeline: &Pipeline, selectors: &[String]) -> Result<Selection, CliError> {
+        if selectors.is_empty() {
+            return Ok(Selection::all(pipeline));
+        }
+        let mut chosen = Selection::none(pipeline);
+        for text in selectors {
+            let selector = Selector::parse(text).map_err(|error| CliError::usage(format!("`{text}`: {error}")))?;
+            let indexes = selector.select(pipeline).map_err(|error| CliError::usage(error.to_string()))?;
+            chosen = chosen.union(&Selection::of(pipeline, &indexes));
+        }
+        Ok(chosen)
+    }
+
+    /// Reads a pipeline and selects what is asked for.
+    pub(super) fn choose(&self, file: &FileArgs, selectors: &[String], force: &[String]) -> Result<Chosen, CliError> {
+        let pipeline = self.load(file)?;
+        let store = self.store_of(&pipeline.file)?;
+        let selection = Graph::new(&pipeline).with_needs(&self.select(&pipeline, selectors)?);
+        let forced = if force.is_empty() { Selection::none(&pipeline) } else { self.select(&pipeline, force)? };
+        Ok(Chosen { pipeline, store, selection, forced })
+    }
+
+    /// Reads, selects and plans.
+    pub(super) fn plan(
+        &self,
+        file: &FileArgs,
+        selectors: &[String],
+        force: &[String],
+    ) -> Result<(Chosen, Plan), CliError> {
+        let chosen = self.choose(file, selectors, force)?;
+        let world = World::new(&chosen.store, &chosen.pipeline)?;
+        let plan = Plan::new(&chosen.pipeline, &chosen.selection, &chosen.forced, &world);
+        Ok((chosen, plan))
+    }
+
+    /// Says that the command line asks for something that there is not.
+    pub(super) fn refuse(&self, message: impl Into<String>) -> CliResult {
+        Err(CliError::usage(message))
+    }
+}
+
+/// The nearest folder upwards that is a project: it has `pipelines/`, or a store.
+fn project_of(start: &Path) -> Option<PathBuf> {
+    let start = std::path::absolute(start).ok()?;
+    let is_project = |folder: &&Path| folder.join("pipelines").is_dir() || folder.join("cache/CACHEDIR.TAG").is_file();
+    start.ancestors().find(is_project).map(Path::to_owned)
+}

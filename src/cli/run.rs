@@ -1,0 +1,105 @@
+//! `neftpipe run`.
+
+use clap::Args;
+use neftpipe_protocol::Failure;
+
+use super::overrides::FileArgs;
+use super::{Chosen, CliError, CliResult, Context};
+use crate::engine::event::{Event, RunOutcome};
+use crate::engine::{self, Options};
+use crate::exec::{Local, Machine, Stop, Workers};
+use crate::exit::Exit;
+use crate::facts::World;
+use crate::record::{self, Recorder};
+use crate::ui::progress::Progress;
+
+/// Bring a pipeline, or some instances and what they need, up to date.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    file: FileArgs,
+    /// Only these instances and what they need: `train[variant=neft5]`; a trailing `+` adds what depends on them.
+    #[arg(value_name = "SELECTOR")]
+    selectors: Vec<String>,
+    /// Say what would run, and why, and do nothing (as `plan`).
+    #[arg(long)]
+    dry_run: bool,
+    /// Carry these out although their results are there.
+    #[arg(long, value_name = "SELECTOR")]
+    force: Vec<String>,
+    /// Start nothing more once a stage has failed.
+    #[arg(long)]
+    fail_fast: bool,
+    /// Let stages that gather go on with the instances that succeeded.
+    #[arg(long)]
+    partial: bool,
+    /// Stages at a time [default: as many as the machine holds].
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    jobs: Option<u32>,
+    /// GPUs that may be used: `0,1`.
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    gpus: Option<Vec<String>>,
+    /// Resolve movable sources anew.
+    #[arg(long, conflicts_with = "offline")]
+    refresh: bool,
+    /// Let no stage touch the network.
+    #[arg(long)]
+    offline: bool,
+}
+
+pub(super) fn run(context: &Context, args: &RunArgs) -> CliResult {
+    if args.dry_run {
+        let (chosen, plan) = context.plan(&args.file, &args.selectors, &args.force)?;
+        super::plan::print(context, &chosen.pipeline, &plan)?;
+        return Ok(Exit::Success);
+    }
+    let Chosen { pipeline, store, selection, forced } = context.choose(&args.file, &args.selectors, &args.force)?;
+    let world = World::new(&store, &pipeline)?;
+    if args.refresh {
+        world.lock().refresh();
+    }
+    let mut machine = Machine::detect(crate::env::visible_gpus().as_deref());
+    if let Some(gpus) = &args.gpus {
+        machine.use_gpus(gpus)?;
+    }
+    let executor = Local::new(Workers::new(crate::env::workers(), store.workers_file()));
+    let stop = Stop::on_signals().map_err(|error| Failure::internal(format!("signals cannot be handled: {error}")))?;
+    let id = record::new_run_id();
+    let mut recorder = Recorder::begin(&store.runs_dir(), &id, &pipeline, selection.indexes())?;
+    let mut progress = Progress::new(context.printer);
+    let run = engine::Run {
+        id: &id,
+        pipeline: &pipeline,
+        selection: &selection,
+        forced: &forced,
+        store: &store,
+        world: &world,
+        executor: &executor,
+        machine,
+        options: Options {
+            jobs: args.jobs.map(|jobs| jobs as usize),
+            fail_fast: args.fail_fast,
+            partial: args.partial,
+            offline: args.offline || crate::env::offline(),
+        },
+        stop,
+    };
+    let mut closed = None;
+    let summary = engine::run(&run, &mut |event: &Event| {
+        recorder.note(event);
+        progress.show(event);
+        if context.printer.is_json()
+            && let Err(error) = context.printer.json(event)
+        {
+            closed.get_or_insert(error);
+        }
+    });
+    recorder.write()?;
+    let summary = summary?;
+    match (closed, summary.outcome) {
+        (Some(error), _) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(CliError::from(error)),
+        (_, RunOutcome::Interrupted) => Ok(Exit::Interrupted),
+        (_, RunOutcome::Succeeded) => Ok(Exit::Success),
+        (_, RunOutcome::Failed) => Ok(Exit::of_failures(summary.failures)),
+    }
+}

@@ -1,0 +1,78 @@
+//! `neftpipe runs`.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{CliResult, Context};
+use crate::engine::event::{RunOutcome, StageOutcome};
+use crate::exit::Exit;
+use crate::record::{self, RunRecord};
+use crate::ui::table::{seconds, table};
+
+/// List the runs of this store, newest first.
+#[derive(Debug, Args)]
+pub struct RunsArgs {
+    /// Only runs of this pipeline.
+    #[arg(value_name = "PIPELINE")]
+    pipeline: Option<String>,
+    /// At most so many.
+    #[arg(short = 'n', long, default_value_t = 20, value_name = "N")]
+    limit: usize,
+}
+
+pub(super) fn run(context: &Context, args: &RunsArgs) -> CliResult {
+    let store = context.store_here()?;
+    let mut runs = Vec::new();
+    for id in record::list(&store.runs_dir())?.iter().rev() {
+        let run = record::load(&store.runs_dir(), id)?;
+        if args.pipeline.as_ref().is_none_or(|name| *name == run.pipeline) {
+            runs.push(run);
+        }
+        if runs.len() == args.limit {
+            break;
+        }
+    }
+    if context.printer.is_json() {
+        let runs: Vec<Value> = runs.iter().map(as_json).collect();
+        context.printer.json(&json!({ "version": 1, "runs": runs }))?;
+        return Ok(Exit::Success);
+    }
+    let rows: Vec<Vec<String>> = runs.iter().map(row).collect();
+    context.printer.line(table(
+        &["run", "pipeline", "started", "outcome", "executed", "cached", "time"].map(String::from),
+        &rows,
+    ))?;
+    Ok(Exit::Success)
+}
+
+fn count(run: &RunRecord, wanted: &StageOutcome) -> usize {
+    run.stages.values().filter(|stage| stage.outcome.as_ref() == Some(wanted)).count()
+}
+
+fn word(outcome: Option<RunOutcome>) -> &'static str {
+    match outcome {
+        None => "unfinished",
+        Some(RunOutcome::Succeeded) => "succeeded",
+        Some(RunOutcome::Failed) => "failed",
+        Some(RunOutcome::Interrupted) => "interrupted",
+    }
+}
+
+fn row(run: &RunRecord) -> Vec<String> {
+    vec![
+        run.run.clone(),
+        run.pipeline.clone(),
+        run.started.clone(),
+        word(run.outcome).to_owned(),
+        count(run, &StageOutcome::Executed).to_string(),
+        count(run, &StageOutcome::Cached).to_string(),
+        run.seconds.map_or(String::new(), seconds),
+    ]
+}
+
+fn as_json(run: &RunRecord) -> Value {
+    json!({
+        "run": run.run, "pipeline": run.pipeline, "file": run.file, "started": run.started, "outcome": run.outcome,
+        "executed": count(run, &StageOutcome::Executed), "cached": count(run, &StageOutcome::Cached), "seconds": run.seconds,
+    })
+}

@@ -1,0 +1,76 @@
+//! `neftpipe show FILE`: answers, annotations or an artifact's folder that lie outside the store.
+
+use std::fs;
+use std::path::Path;
+
+use neftpipe_measures::leaderboard::{Annotation, leaderboard_line};
+use neftpipe_measures::length_control::{DEFAULT_C, LengthControl};
+use neftpipe_protocol::worker::io_failure;
+use neftpipe_protocol::{ArtifactType, Failure};
+use serde_json::Value;
+
+use super::super::Context;
+use super::view::{self, View};
+use super::{file_json, unreadable};
+use crate::cli::CliError;
+use crate::ui::printer::{DIM, HEADING, styled};
+
+pub(super) fn show(context: &Context, path: &Path, control: Option<&Path>) -> Result<(), CliError> {
+    let (artifact, view) = look(path, control)?;
+    let name = path.display().to_string();
+    if context.printer.is_json() {
+        return Ok(context.printer.json(&file_json(&name, artifact, &view.figures))?);
+    }
+    context.printer.line(format!("{} {}", styled(HEADING, name), styled(DIM, artifact)))?;
+    Ok(context.printer.line(view.text.trim_end())?)
+}
+
+fn look(path: &Path, control: Option<&Path>) -> Result<(ArtifactType, View), Failure> {
+    if path.is_dir() {
+        let artifact = type_of_folder(path).ok_or_else(|| unreadable(path))?;
+        return Ok((artifact, view::view(artifact, path)?));
+    }
+    let bytes = fs::read(path).map_err(|error| io_failure("read", path, &error))?;
+    let rows: Vec<Value> = serde_json::from_slice(&bytes).map_err(|_| unreadable(path))?;
+    let has = |field: &str| rows.first().is_some_and(|row| row.get(field).is_some());
+    if has("preference") {
+        Ok((ArtifactType::Verdict, annotations(path, &bytes, control)?))
+    } else if has("output") {
+        Ok((ArtifactType::Answers, view::answers(path)?))
+    } else {
+        Err(unreadable(path))
+    }
+}
+
+fn type_of_folder(path: &Path) -> Option<ArtifactType> {
+    const MARKS: [(&str, ArtifactType); 8] = [
+        ("adapter_config.json", ArtifactType::Adapter),
+        ("config.json", ArtifactType::Model),
+        ("tokens.json", ArtifactType::Tokens),
+        ("dataset.json", ArtifactType::Dataset),
+        ("prompts.jsonl", ArtifactType::Prompts),
+        ("answers.json", ArtifactType::Answers),
+        ("verdict.json", ArtifactType::Verdict),
+        ("report.json", ArtifactType::Report),
+    ];
+    MARKS.into_iter().find(|(name, _)| path.join(name).is_file()).map(|(_, artifact)| artifact)
+}
+
+/// The leaderboard's figures of a bare annotation file.
+fn annotations(path: &Path, bytes: &[u8], control: Option<&Path>) -> Result<View, Failure> {
+    let rows: Vec<Annotation> =
+        serde_json::from_slice(bytes).map_err(|error| Failure::data(format!("{}: {error}", path.display())))?;
+    let control = control.map(length_control).transpose()?;
+    let line = leaderboard_line(&rows, control.as_ref().map(|control| (control, DEFAULT_C)))
+        .map_err(|error| Failure::data(format!("{}: {error}", path.display())))?;
+    let Value::Object(figures) = serde_json::to_value(line).expect("figures serialise") else {
+        return Err(unreadable(path));
+    };
+    let figures = figures.into_iter().collect();
+    Ok(View { text: view::figures_table(&figures), figures })
+}
+
+fn length_control(path: &Path) -> Result<LengthControl, Failure> {
+    let text = fs::read_to_string(path).map_err(|error| io_failure("read", path, &error))?;
+    LengthControl::from_json(&text).map_err(|error| Failure::data(format!("{}: {error}", path.display())))
+}

@@ -1,0 +1,105 @@
+//! Every command on a finished run.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::Project;
+
+#[test]
+fn results_can_be_looked_at_copied_and_explained() {
+    let project = Project::tiny();
+    project.run();
+    for id in [
+        "model",
+        "data",
+        "tokens",
+        "tokens.heldout",
+        "tokens.trained",
+        "train[variant=plain]",
+        "answers[variant=plain]",
+        "verdict[variant=plain]",
+        "lengths[variant=plain]",
+        "report",
+    ] {
+        let text = project.neftpipe(&["show", id]).exits(0).stdout;
+        assert!(text.contains("digest"), "{id}: {text}");
+        let shown = project.neftpipe(&["show", id, "--json"]).exits(0).json();
+        assert_eq!(shown["version"], 1, "{id}");
+        assert!(!shown["artifact"]["files"].as_array().unwrap().is_empty(), "{id}");
+    }
+    let several = project.neftpipe(&["show", "train", "--json"]).exits(0).json();
+    assert_eq!(several["instances"].as_array().unwrap().len(), 2);
+
+    let place = project.neftpipe(&["path", "report"]).exits(0).stdout;
+    assert!(std::path::Path::new(place.trim()).join("index.html").is_file());
+    project.neftpipe(&["export", "answers[variant=plain]", "copy"]).exits(0);
+    let answers: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(project.file("copy/answers.json")).unwrap()).unwrap();
+    assert!(answers[0]["generator"].is_string());
+    let shown = project.neftpipe(&["show", "copy/answers.json", "--json"]).exits(0).json();
+    assert_eq!(shown["metrics"]["answers"], answers.as_array().unwrap().len());
+    project.neftpipe(&["export", "answers[variant=plain]", "copy"]).exits(2);
+
+    let file = project.neftpipe(&["show", "answers[variant=plain]", "answers.json"]).exits(0).stdout;
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&file).unwrap(), answers);
+    let digest = shown_digest(&project, "report");
+    assert_eq!(shown_digest(&project, &digest[..10]), digest);
+
+    let explained = project.neftpipe(&["explain", "tiny.yaml", "train[variant=neft5]"]).exits(0).stdout;
+    assert!(explained.contains("neft.alpha") && explained.contains("cached"), "{explained}");
+    assert!(!project.neftpipe(&["logs", "train[variant=plain]"]).exits(0).stderr.contains("did not start"));
+    let runs = project.neftpipe(&["runs", "--json"]).exits(0).json();
+    assert_eq!(runs["runs"][0]["outcome"], "succeeded");
+}
+
+fn shown_digest(project: &Project, reference: &str) -> String {
+    let shown = project.neftpipe(&["show", reference, "--json"]).exits(0).json();
+    shown["artifact"]["digest"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn graphs_schema_completions_and_doctor_answer() {
+    let project = Project::tiny();
+    for (format, mark) in [("text", "train[variant=plain]"), ("mermaid", "flowchart"), ("dot", "digraph")] {
+        let graph = project.neftpipe(&["graph", "tiny.yaml", "--format", format]).exits(0).stdout;
+        assert!(graph.contains(mark), "{graph}");
+    }
+    let schema = project.neftpipe(&["schema"]).exits(0).stdout;
+    assert!(serde_json::from_str::<serde_json::Value>(&schema).unwrap().is_object());
+    assert!(project.neftpipe(&["completions", "bash"]).exits(0).stdout.contains("neftpipe"));
+    let doctor = project.neftpipe(&["doctor", "--json"]).exits(0).json();
+    assert_eq!((&doctor["version"], &doctor["healthy"]), (&1.into(), &true.into()));
+}
+
+#[test]
+fn selectors_choose_instances_and_what_they_need() {
+    let project = Project::tiny();
+    let plan = project.neftpipe(&["plan", "tiny.yaml", "answers[variant=plain]", "--json"]).exits(0).json();
+    let ids: Vec<&str> = plan["stages"].as_array().unwrap().iter().map(|stage| stage["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["model", "data", "tokens", "train[variant=plain]", "answers[variant=plain]"]);
+    project.neftpipe(&["plan", "tiny.yaml", "anwsers"]).exits(2);
+    project.neftpipe(&["run", "nothing.yaml"]).exits(2);
+    project.neftpipe(&["show", "nothing"]).exits(2);
+}
+
+#[test]
+fn the_pipelines_of_the_project_plan_anywhere() {
+    let project = Project::tiny();
+    let pipelines = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines");
+    let mut count = 0;
+    for entry in std::fs::read_dir(pipelines).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            std::fs::create_dir_all(project.file("pipelines")).unwrap();
+            let copy = project.file("pipelines").join(path.file_name().unwrap());
+            std::fs::copy(&path, &copy).unwrap();
+            for profile in [&[][..], &["--profile", "smoke"]] {
+                let args = [&["plan", copy.to_str().unwrap(), "--json"], profile].concat();
+                let plan = project.neftpipe(&args).exits(0).json();
+                assert_eq!(plan["counts"]["blocked"], 0, "{}", path.display());
+            }
+            count += 1;
+        }
+    }
+    assert!(count >= 3);
+}
