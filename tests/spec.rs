@@ -333,6 +333,10 @@ stages:
     let problems = project.load_with(&set(&[("stages.a.command.params.y", "3")])).unwrap_err();
     assert!(problems.diagnostics[0].message.contains("the axis `v`"), "{problems}");
     assert!(project.load_with(&set(&[("stages.a.command.params.z", "3")])).is_ok());
+    let changed =
+        project.load_with(&set(&[("stages.a.matrix.v.l.params.y", "3"), ("stages.a.matrix.params.x", "[7]")]));
+    let changed = changed.unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(get(&changed, "a[params.x=7,v=l]").params["params"], json!({"x": 7, "y": 3}));
 }
 
 #[test]
@@ -498,7 +502,7 @@ fn files_that_are_no_pipeline_are_refused_clearly() {
     assert_eq!(codes_of("version: 1\n"), ["missing_key"]);
     assert_eq!(codes_of("version: 1\nstages: {}\n---\nversion: 1\n"), ["yaml_syntax"]);
     assert_eq!(codes_of(&commands("  'a b': { command: { run: x } }\n")), ["bad_name"]);
-    assert_eq!(codes_of(&commands("  a: &x { command: { run: x } }\n  b: { <<: *x }\n")), ["kind_count", "merge_key"]);
+    assert_eq!(codes_of(&commands("  a: &x { command: { run: x } }\n  b: { <<: *x }\n")), ["merge_key"]);
     assert_eq!(codes_of(&commands("  a: { command: { run: x } }\n  a: { command: { run: x } }\n")), ["duplicate_key"]);
     let missing = load(Path::new("/nonexistent/p.yaml"), &Overrides::default());
     assert_eq!(codes(missing), ["unreadable_file"]);

@@ -19,7 +19,7 @@ pub fn describe(value: &Value) -> &'static str {
 /// A value of another type than wanted.
 pub fn wrong_type(value: &Value, path: &Path<'_>, what: &str, wanted: &str) -> Problem {
     let label = format!("this is {}", describe(value));
-    Problem::new(Code::WrongType, path.at_value(), format!("{what} is {wanted}")).label(label)
+    Problem::new(Code::WrongType, path.at_value(), format!("{what} must be {wanted}")).label(label)
 }
 
 /// Says which keys of a map nothing reads.

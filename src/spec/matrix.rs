@@ -79,6 +79,15 @@ impl Axis {
         }
         Some(Self { name: name.to_owned(), labelled: value.is_object(), values, place: path.at_key() })
     }
+
+    /// Where it sets a parameter, if it does.
+    pub fn setter(&self, kind: Kind, path: &str) -> Option<Place> {
+        self.values.iter().find_map(|value| {
+            let own = value.layer.paths(kind).into_iter().find(|own| overlap(own, path))?;
+            let keys: Vec<&str> = own.split('.').collect();
+            Some(if self.labelled { value.layer.key_place(&keys) } else { self.place.clone() })
+        })
+    }
 }
 
 fn labelled(
@@ -192,9 +201,12 @@ fn check_parameter(name: &str, kind: Kind, path: &Path<'_>) -> Result<(), Proble
     }
     let paths = shape.paths();
     let names: Vec<&str> = paths.iter().map(String::as_str).collect();
-    let same_end = names.iter().find(|path| path.rsplit('.').next() == Some(name));
-    Err(match nearest(name, &names).or(same_end.copied()) {
+    let same_end: Vec<&str> = names.iter().copied().filter(|path| path.rsplit('.').next() == Some(name)).collect();
+    Err(match nearest(name, &names) {
         Some(near) => problem.hint(format!("did you mean `{near}`?")),
+        None if !same_end.is_empty() => {
+            problem.hint(format!("did you mean {}?", listed(&same_end).replace(" and ", " or ")))
+        }
         None => {
             problem.hint("a list of values sets the parameter that the axis is named for; a free name needs labels")
         }

@@ -1,15 +1,19 @@
 //! From a YAML file to a checked pipeline.
 //!
 //! The text is parsed twice at most: once fast, without positions, and once more with them, when there is something to
-//! report. All problems of a file are collected; [`problem`] has the table of their codes.
+//! report. All problems of a file are collected; [`code`] has the table of their codes.
 //!
 //! This module knows what a pipeline means. It must not know of stores, keys, workers, or how anything is shown.
 
 mod check;
+pub mod code;
+mod combine;
 pub mod diagnostic;
 mod document;
 mod expand;
+mod frame;
 mod graph;
+mod join;
 mod layer;
 mod matrix;
 pub mod model;
@@ -45,9 +49,10 @@ pub use selector::Selector;
 use check::expect_map;
 use document::{Document, absolute};
 use expand::{Expansion, Proto};
-use layer::{Layer, overlap};
+use layer::Layer;
+use matrix::Axis;
 use model::Instance;
-use overrides::StageOverrides;
+use overrides::{StageOverride, StageOverrides};
 use params::Params;
 use problem::{Code, Path, Problem, Severity};
 use resolve::Resolver;
@@ -172,28 +177,32 @@ fn check_overrides(drafts: &mut [Draft], overrides: &StageOverrides, problems: &
             set.layer.check(draft.kind, problems);
             draft.wrong_params |= set.active && problems.len() > before;
             for path in set.layer.paths(draft.kind) {
-                let keys: Vec<&str> = path.split('.').collect();
-                for axis in &draft.axes {
-                    let setter = axis.values.iter().find_map(|value| {
-                        let own = value.layer.paths(draft.kind).into_iter().find(|own| overlap(own, &path))?;
-                        Some(value.layer.key_place(&own.split('.').collect::<Vec<_>>()))
-                    });
-                    if let Some(setter) = setter {
-                        let message = format!("the axis `{}` of `{}` sets `{path}`", axis.name, draft.name);
-                        problems.push(
-                            Problem::new(Code::AxisOverride, set.layer.key_place(&keys), message)
-                                .label(format!("{} cannot set it for all", set.said_by))
-                                .also(setter, "the axis sets it here")
-                                .hint(format!(
-                                    "select instances instead, as `{}[{}=…]`, or edit the axis",
-                                    draft.name, axis.name
-                                )),
-                        );
-                    }
-                }
+                problems.extend(draft.axes.iter().filter_map(|axis| axis_override(draft, set, axis, &path)));
             }
         }
     }
+}
+
+/// The problem of overriding a path that an axis sets, if it does.
+fn axis_override(draft: &Draft, set: &StageOverride, axis: &Axis, path: &str) -> Option<Problem> {
+    let setter = axis.setter(draft.kind, path)?;
+    let keys: Vec<&str> = path.split('.').collect();
+    let message = format!("the axis `{}` of `{}` sets `{path}`", axis.name, draft.name);
+    Some(
+        Problem::new(Code::AxisOverride, set.layer.key_place(&keys), message)
+            .label(format!("{} cannot set it for all", set.said_by))
+            .also(setter, "the axis sets it here")
+            .hint(axis_hint(&draft.name, axis, path)),
+    )
+}
+
+/// How to change what an axis sets.
+fn axis_hint(stage: &str, axis: &Axis, path: &str) -> String {
+    let label = if axis.labelled { format!(".LABEL.{path}=…") } else { "=[…]".to_owned() };
+    format!(
+        "it differs from instance to instance: `--set 'stages.{stage}.matrix.{}{label}'` changes the axis",
+        axis.name
+    )
 }
 
 /// The graph of stages, by their needs. Unknown names are said.

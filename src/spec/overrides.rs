@@ -90,10 +90,17 @@ fn unknown_profile(document: &mut Document, wanted: &str) -> Problem {
 }
 
 impl OverrideSet {
-    /// Puts its `params` into the document.
+    /// Puts its `params` into the document, and says what is none of the sections that can be overridden.
     pub fn apply_params(&mut self, document: &mut Document, problems: &mut Vec<Problem>) {
-        let Some(params) = self.tree.shift_remove("params") else { return };
         let top = self.from.top();
+        self.tree.retain(|section, _| {
+            let known = ["params", "defaults", "stages"].contains(&section.as_str());
+            if !known {
+                problems.push(cannot_be_set(section, &top.key(section), document));
+            }
+            known
+        });
+        let Some(params) = self.tree.shift_remove("params") else { return };
         let here = top.key("params");
         let Some(params) = expect_map(&params, &here, "`params`", problems) else { return };
         for (name, value) in params {
@@ -130,7 +137,7 @@ impl OverrideSet {
                         self.apply_stage(stage, value, &here.key(stage), document, layers, problems);
                     }
                 }
-                _ => problems.push(cannot_be_set(section, &here, document)),
+                _ => {}
             }
         }
     }
@@ -182,6 +189,9 @@ impl OverrideSet {
                         ("matrix", Some(kind)) => axes(kind, value, target),
                         _ => value.clone(),
                     };
+                    if ["matrix", "refine"].contains(&key.as_str()) {
+                        nest_labels(target);
+                    }
                     merge_plain(target, &value);
                     patched.push((key, value));
                 }
@@ -248,6 +258,21 @@ fn axes(kind: Kind, value: &Value, declared: &Value) -> Value {
         if labelled { axes.extend([(name.clone(), value.clone())]) } else { flatten(name, value, &mut axes) }
     }
     Value::Object(axes)
+}
+
+/// Nests the dotted paths of labels, so that an override of one of them finds it.
+fn nest_labels(axes: &mut Value) {
+    let labels = axes.as_object_mut().into_iter().flat_map(Map::values_mut).filter_map(Value::as_object_mut);
+    for parameters in labels.flat_map(Map::values_mut) {
+        if let Value::Object(map) = parameters {
+            let mut twice = Vec::new();
+            let nested = nest(map, &Path::DOCUMENT, &mut twice);
+            // What stands twice is reported when the stage is read; until then it stays as it is.
+            if twice.is_empty() {
+                *parameters = Value::Object(nested);
+            }
+        }
+    }
 }
 
 fn flatten(path: &str, value: &Value, axes: &mut Map<String, Value>) {

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use serde_json::{Map, Value};
 
+use super::check::describe;
 use super::problem::{Code, Path, Place, Problem};
 use super::yaml::scalar_text;
 
@@ -75,23 +76,29 @@ impl Params {
         }
         let mut filled = String::with_capacity(text.len());
         let mut done = 0;
+        let mut complete = true;
         for reference in references {
             let place = path.within(reference.range.clone());
-            let value = self.value(reference.name, place.clone(), problems)?;
-            let Some(printed) = scalar_text(&value) else {
-                problems.push(
-                    Problem::new(Code::WrongType, place, format!("`{}` cannot stand amid text", reference.name))
-                        .label("this is a list, a map or nothing")
-                        .hint("alone in its place it keeps its type"),
-                );
-                return None;
-            };
             filled.push_str(&text[done..reference.range.start]);
-            filled.push_str(&printed);
             done = reference.range.end;
+            let Some(value) = self.value(reference.name, place.clone(), problems) else {
+                complete = false;
+                continue;
+            };
+            match scalar_text(&value) {
+                Some(printed) => filled.push_str(&printed),
+                None => {
+                    complete = false;
+                    problems.push(
+                        Problem::new(Code::WrongType, place, format!("`{}` cannot stand amid text", reference.name))
+                            .label(format!("this is {}", describe(&value)))
+                            .hint("alone in its place it keeps its type"),
+                    );
+                }
+            }
         }
         filled.push_str(&text[done..]);
-        Some(Value::String(filled))
+        complete.then_some(Value::String(filled))
     }
 
     fn value(&mut self, name: &str, place: Place, problems: &mut Vec<Problem>) -> Option<Value> {

@@ -1,105 +1,12 @@
-//! What is wrong with a pipeline file, and where: codes, places in the document, and a problem before its position is known.
+//! What is wrong with a pipeline file, and where: places in the document, and a problem before its position is known.
 //!
 //! Positions are not looked up here. A place names a node of the document; `diagnostic` finds the bytes, once, at the end.
-//!
-//! | code | means |
-//! |---|---|
-//! | `unreadable_file` | the file, or one that it includes, cannot be read |
-//! | `not_utf8` | the file holds bytes that are no UTF-8 |
-//! | `yaml_syntax` | the file is no YAML |
-//! | `empty_file` | the file holds nothing |
-//! | `duplicate_key` | a key stands twice in one map |
-//! | `merge_key` | a YAML merge (`<<`): `defaults` does that |
-//! | `unsupported_yaml` | a tag, a key that is no plain text, a number that is not finite |
-//! | `bad_version` | `version` is absent or not 1 |
-//! | `unknown_key` | a key that nothing reads |
-//! | `missing_key` | a key without which the stage means nothing |
-//! | `wrong_type` | a value of another type than wanted |
-//! | `bad_value` | a value that cannot be |
-//! | `conflict` | two values that exclude each other |
-//! | `bad_name` | a name that references could not spell |
-//! | `duplicate_name` | a name that two files give |
-//! | `bad_include` | a file that includes itself |
-//! | `kind_count` | a stage without a kind, or with several |
-//! | `unknown_param`, `unused_param` | `${params.x}` without `x`; `x` without `${params.x}` |
-//! | `unknown_profile` | a `--profile` that the file lacks |
-//! | `bad_override` | a `--set` or profile on what cannot be set |
-//! | `axis_override` | a `--set` or profile on a path that an axis sets |
-//! | `bad_reference` | text that is no `NAME.output[axis=value]` |
-//! | `unknown_stage`, `unknown_output` | a stage or output that is not there |
-//! | `unknown_slot`, `missing_slot` | an input that the kind does not take, or does not do without |
-//! | `slot_arity` | a list where one artifact is wanted |
-//! | `slot_type` | an artifact of another type than the slot wants |
-//! | `cycle` | stages that need each other |
-//! | `bad_axis` | an axis without values, or with values that need labels |
-//! | `unknown_axis`, `unknown_axis_value` | an axis, or a value of it, that is not there |
-//! | `axis_redeclared` | an axis that flows in already |
-//! | `axis_conflict` | two axes that set one parameter |
-//! | `bad_combination` | an `exclude` or `include` that means nothing |
-//! | `empty_join` | inputs that share no combination |
-//! | `too_many_instances` | a matrix beyond all reason |
-//! | `missing_file` | a template or script that is not there |
-//! | `script_not_in_files` | warning: `run` names a file that `files` does not hold |
-//! | `no_effect` | warning: a parameter that changes nothing here |
 
-use std::fmt;
 use std::ops::Range;
 
 use serde::Serialize;
 
-/// A stable name of a kind of problem; the table is above.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "the table above says what each means")]
-pub enum Code {
-    UnreadableFile,
-    NotUtf8,
-    YamlSyntax,
-    EmptyFile,
-    DuplicateKey,
-    MergeKey,
-    UnsupportedYaml,
-    BadVersion,
-    UnknownKey,
-    MissingKey,
-    WrongType,
-    BadValue,
-    Conflict,
-    BadName,
-    DuplicateName,
-    BadInclude,
-    KindCount,
-    UnknownParam,
-    UnusedParam,
-    UnknownProfile,
-    BadOverride,
-    AxisOverride,
-    BadReference,
-    UnknownStage,
-    UnknownOutput,
-    UnknownSlot,
-    MissingSlot,
-    SlotArity,
-    SlotType,
-    Cycle,
-    BadAxis,
-    UnknownAxis,
-    UnknownAxisValue,
-    AxisRedeclared,
-    AxisConflict,
-    BadCombination,
-    EmptyJoin,
-    TooManyInstances,
-    MissingFile,
-    ScriptNotInFiles,
-    NoEffect,
-}
-
-impl fmt::Display for Code {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Serialize::serialize(self, f)
-    }
-}
+pub use super::code::Code;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -249,6 +156,15 @@ impl Place {
         }
     }
 
+    /// The item of this list.
+    pub fn item(&self, index: usize) -> Place {
+        let mut place = self.clone();
+        if let Place::Node { path, .. } = &mut place {
+            path.push(Segment::Index(index));
+        }
+        place
+    }
+
     /// The key of this entry.
     pub fn key_part(&self) -> Place {
         let mut place = self.clone();
@@ -318,7 +234,7 @@ impl Problem {
         let names: Vec<&str> = names.into_iter().collect();
         match nearest(wrong, &names) {
             Some(name) => self.hint(format!("did you mean `{name}`?")),
-            None if !names.is_empty() && names.len() <= FEW => self.hint(format!("there is {}", listed(&names))),
+            None if !names.is_empty() && names.len() <= FEW => self.hint(format!("known: {}", listed(&names))),
             None => self,
         }
     }
@@ -327,7 +243,7 @@ impl Problem {
 /// The name nearest to a wrong one, if it is near enough to be meant.
 pub fn nearest<'n>(wrong: &str, names: &[&'n str]) -> Option<&'n str> {
     let lower = wrong.to_lowercase();
-    let most = (wrong.chars().count() / 3).max(1);
+    let most = ((wrong.chars().count() + 1) / 3).max(1);
     names
         .iter()
         .filter(|name| name.len().abs_diff(wrong.len()) <= most.max(4))
@@ -356,11 +272,5 @@ mod tests {
         assert_eq!(nearest("learning_rat", &["warmup", "learning_rate"]), Some("learning_rate"));
         assert_eq!(nearest("Steps", &["steps", "epochs"]), Some("steps"));
         assert_eq!(nearest("nonsense", &["steps", "epochs"]), None);
-    }
-
-    #[test]
-    fn codes_print_as_in_the_table() {
-        assert_eq!(Code::NotUtf8.to_string(), "not_utf8");
-        assert_eq!(Code::AxisOverride.to_string(), "axis_override");
     }
 }

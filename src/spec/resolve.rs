@@ -177,13 +177,24 @@ impl Stack<'_> {
     }
 
     fn bad_value(&self, path: &str, message: &str) -> Problem {
-        let problem = Problem::new(Code::BadValue, self.place(path), format!("`{path}`: {message}"));
-        if path == "epochs" && self.sayer(&["steps"]).is_some_and(|_| message.contains("both")) {
-            return Problem { code: Code::Conflict, ..problem }
+        if path == "epochs" && message.contains("both") {
+            return Problem::new(Code::Conflict, self.place(path), message)
+                .label("`epochs` is said here")
                 .also(self.place("steps"), "`steps` is said here")
                 .hint("`steps: null` or `epochs: null` takes one of them back");
         }
-        problem
+        Problem::new(Code::BadValue, self.item_place(path, message), format!("`{path}`: {message}"))
+    }
+
+    /// The place of a value; of the one item that a message quotes, where it is a list.
+    fn item_place(&self, path: &str, message: &str) -> Place {
+        let keys: Vec<&str> = path.split('.').collect();
+        let items = self.sayer(&keys).and_then(|(layer, keys)| layer.get(keys)?.as_array());
+        let quoted = |item: &Value| item.as_str().is_some_and(|item| message.starts_with(&format!("`{item}`")));
+        match items.and_then(|items| items.iter().position(quoted)) {
+            Some(index) => self.place(path).item(index),
+            None => self.place(path),
+        }
     }
 }
 

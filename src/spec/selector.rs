@@ -70,7 +70,7 @@ impl Selector {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             let hint = match nearest(wrong, &names) {
                 Some(name) => Some(format!("did you mean `{name}`?")),
-                None => (!names.is_empty() && names.len() <= 12).then(|| format!("there is {}", listed(&names))),
+                None => (!names.is_empty() && names.len() <= 12).then(|| format!("known: {}", listed(&names))),
             };
             NothingSelected { selector: self.to_string(), reason, hint }
         };

@@ -175,7 +175,7 @@ impl Shape {
             (Self::Integer { unsigned: false }, Value::Number(number)) if !number.is_f64() => return None,
             (Self::Integer { .. }, Value::Number(number)) => {
                 let wanted = if number.is_f64() { "a whole number" } else { "a whole number from 0 up" };
-                let message = format!("{what} is {wanted}, not {number}");
+                let message = format!("{what} must be {wanted}, not {number}");
                 return Some(Problem::new(Code::BadValue, path.at_value(), message));
             }
             (Self::Device, Value::String(text)) => {
@@ -352,7 +352,7 @@ fn check_list(
         return;
     };
     if let Some(length) = length.filter(|&length| length != items.len()) {
-        let message = format!("{what} is a list of {length}, not of {}", items.len());
+        let message = format!("{what} must be a list of {length}, not of {}", items.len());
         problems.push(Problem::new(Code::BadValue, path.at_value(), message));
     }
     let what = format!("an item of {what}");
@@ -381,7 +381,7 @@ fn check_choice(
         }
         Value::Object(map) if !tagged.is_empty() => {
             if map.len() != 1 {
-                let message = format!("{what} is one of {}", listed(&all().collect::<Vec<_>>()));
+                let message = format!("{what} must be one of {}", listed(&all().collect::<Vec<_>>()));
                 problems.push(Problem::new(Code::BadValue, path.at_value(), message).label("one key stands here"));
             }
             for (key, value) in map {
@@ -422,14 +422,14 @@ mod tests {
         let wrong = json!({"steps": -1, "lora": {"rank": "8", "rnk": 1}, "neft": {"noise": "unifrom",
             "schedule": {"step": {"at": 1, "factor": 1}}}, "betas": [1], "device": "gpu", "shuffle": "no"});
         let expected = [
-            "bad_value: `steps` is a whole number from 0 up, not -1",
-            "wrong_type: `rank` is a whole number",
+            "bad_value: `steps` must be a whole number from 0 up, not -1",
+            "wrong_type: `rank` must be a whole number",
             "unknown_key: `lora` has no key `rnk`",
             "bad_value: `noise` cannot be `unifrom`",
-            "wrong_type: `at` is a list",
-            "bad_value: `betas` is a list of 2, not of 1",
+            "wrong_type: `at` must be a list",
+            "bad_value: `betas` must be a list of 2, not of 1",
             "bad_value: `gpu` is no device: auto, cpu, cuda or cuda:N",
-            "wrong_type: `shuffle` is `true` or `false`",
+            "wrong_type: `shuffle` must be `true` or `false`",
         ];
         assert_eq!(problems(Kind::Train, wrong), expected);
     }

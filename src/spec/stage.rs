@@ -8,13 +8,13 @@ use neftpipe_protocol::Kind;
 use neftpipe_protocol::kind::{Arity, Slot};
 use serde_json::{Map, Value};
 
-use super::check::{check_keys, expect_map, expect_text, unknown_key, wrong_type};
+use super::check::{expect_map, expect_text, unknown_key, wrong_type};
+use super::frame::Frame;
 use super::layer::Layer;
 use super::matrix::{self, Axis, Combination, Refinement};
-use super::model::{Gpus, Resources, Retry};
+use super::model::{Resources, Retry};
 use super::problem::{Code, Path, Place, Problem, listed};
 use super::reference::Reference;
-use super::units::{parse_bytes, parse_duration};
 
 /// Keys of a stage beside its kind.
 pub const STAGE_KEYS: [&str; 9] =
@@ -119,21 +119,21 @@ impl Draft {
         let broken = parser.problems.len() > before;
         let params = parser.params();
         let wrong_params = parser.problems.len() > before;
+        let label = parser.label();
+        let frame = Frame::parse(map, &here, problems);
         Some(Self {
             name: name.to_owned(),
             kind,
-            label: parser.label(),
+            label,
             needs,
             axes,
             refine,
             exclude,
             include,
             params,
-            resources: parser.resources(),
-            timeout: parser
-                .entry("timeout")
-                .and_then(|(value, path)| duration(value, &path, "`timeout`", parser.problems)),
-            retry: parser.retry(),
+            resources: frame.resources,
+            timeout: frame.timeout,
+            retry: frame.retry,
             folder,
             broken,
             wrong_params,
@@ -142,7 +142,7 @@ impl Draft {
 }
 
 fn kind_of(name: &str, map: &Map<String, Value>, here: &Path<'_>, problems: &mut Vec<Problem>) -> Option<Kind> {
-    let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| map.contains_key(kind.name())).collect();
+    let kinds: Vec<Kind> = map.keys().filter_map(|key| key.parse().ok()).collect();
     match kinds.as_slice() {
         [kind] => Some(*kind),
         [] => {
@@ -361,86 +361,5 @@ impl<'p> Parser<'p> {
             combinations.extend(Combination::parse(key, index, item, &path.index(index), self.problems));
         }
         combinations
-    }
-
-    fn resources(&mut self) -> Resources {
-        let mut resources = Resources::default();
-        let Some((value, path)) = self.entry("resources") else { return resources };
-        let Some(map) = expect_map(value, &path, "`resources`", self.problems) else { return resources };
-        check_keys(map, &["gpus", "cpus", "memory"], &path, "`resources`", self.problems);
-        if let Some(value) = map.get("gpus") {
-            match count(value) {
-                Some(gpus) => resources.gpus = Gpus::Count(gpus),
-                None if value == "auto" => {}
-                None => {
-                    self.problems.push(wrong_type(value, &path.key("gpus"), "`gpus`", "`auto` or a whole number"));
-                }
-            }
-        }
-        if let Some(value) = map.get("cpus") {
-            resources.cpus = count(value).filter(|&cpus| cpus > 0);
-            if resources.cpus.is_none() {
-                self.problems.push(wrong_type(value, &path.key("cpus"), "`cpus`", "a whole number from 1 up"));
-            }
-        }
-        if let Some(value) = map.get("memory") {
-            let path = path.key("memory");
-            match value {
-                Value::Number(_) => self
-                    .problems
-                    .push(wrong_type(value, &path, "`memory`", "an amount with its unit").hint("write it like 8GiB")),
-                _ => {
-                    let text = expect_text(value, &path, "`memory`", self.problems);
-                    resources.memory_bytes = text.and_then(|text| match parse_bytes(text) {
-                        Ok(bytes) => Some(bytes),
-                        Err(message) => {
-                            self.problems.push(Problem::new(Code::BadValue, path.at_value(), message));
-                            None
-                        }
-                    });
-                }
-            }
-        }
-        resources
-    }
-
-    fn retry(&mut self) -> Retry {
-        let mut retry = Retry::default();
-        let Some((value, path)) = self.entry("retry") else { return retry };
-        let Some(map) = expect_map(value, &path, "`retry`", self.problems) else { return retry };
-        check_keys(map, &["attempts", "backoff"], &path, "`retry`", self.problems);
-        if let Some(value) = map.get("attempts") {
-            match count(value).filter(|&attempts| attempts > 0) {
-                Some(attempts) => retry.attempts = attempts,
-                None => {
-                    let path = path.key("attempts");
-                    self.problems.push(wrong_type(value, &path, "`attempts`", "a whole number from 1 up"));
-                }
-            }
-        }
-        if let Some(value) = map.get("backoff") {
-            let backoff = duration(value, &path.key("backoff"), "`backoff`", self.problems);
-            retry.backoff = backoff.unwrap_or(retry.backoff);
-        }
-        retry
-    }
-}
-
-fn count(value: &Value) -> Option<u32> {
-    value.as_u64().and_then(|count| u32::try_from(count).ok())
-}
-
-fn duration(value: &Value, path: &Path<'_>, what: &str, problems: &mut Vec<Problem>) -> Option<Duration> {
-    if value.is_number() {
-        problems.push(wrong_type(value, path, what, "a duration with its unit").hint("write it like 90s or 2h"));
-        return None;
-    }
-    let text = expect_text(value, path, what, problems)?;
-    match parse_duration(text) {
-        Ok(duration) => Some(duration),
-        Err(message) => {
-            problems.push(Problem::new(Code::BadValue, path.at_value(), message));
-            None
-        }
     }
 }

@@ -159,16 +159,24 @@ impl<'de> Visitor<'de> for Seed<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut entries = Map::new();
+        let mut merged = Vec::new();
         while let Some(key) = map.next_key_seed(self)? {
             let value = map.next_value_seed(self)?;
             match scalar_text(&key) {
                 None => self.note(Irregular::Key),
-                Some(key) if key == "<<" => self.note(Irregular::Merge),
+                Some(key) if key == "<<" => {
+                    self.note(Irregular::Merge);
+                    merged.push(value);
+                }
                 Some(key) if entries.contains_key(&key) => self.note(Irregular::Duplicate(key)),
                 Some(key) => {
                     entries.insert(key, value);
                 }
             }
+        }
+        // A merge is refused; what it says is taken all the same, so that it does not look as if it were missing.
+        for (key, value) in merged.into_iter().filter_map(into_map).flatten() {
+            entries.entry(key).or_insert(value);
         }
         Ok(Value::Object(entries))
     }
@@ -177,6 +185,13 @@ impl<'de> Visitor<'de> for Seed<'_> {
         let (tag, content) = data.variant_seed(self)?;
         self.note(Irregular::Tag(scalar_text(&tag).unwrap_or_default()));
         content.newtype_variant_seed(self)
+    }
+}
+
+fn into_map(value: Value) -> Option<Map<String, Value>> {
+    match value {
+        Value::Object(map) => Some(map),
+        _ => None,
     }
 }
 
@@ -195,7 +210,7 @@ mod tests {
     #[test]
     fn what_a_pipeline_does_not_allow_is_noted() {
         let parsed = parse("a: 1\na: 2\nb: {<<: {x: 1}}\nc: !t 1\nd: .nan\n? [x]\n: 1\n").unwrap();
-        assert_eq!(parsed.value["a"], 1);
+        assert_eq!((&parsed.value["a"], &parsed.value["b"]["x"]), (&json!(1), &json!(1)));
         let expected = [
             Irregular::Duplicate("a".into()),
             Irregular::Merge,
