@@ -5,6 +5,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod download;
+mod jsonl;
+mod tokenize;
 
 use std::process::ExitCode;
 
@@ -20,7 +22,7 @@ const NAME: &str = env!("CARGO_PKG_NAME");
 /// The program's version in descriptions and provenance.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// What it carries out.
-const KINDS: &[Kind] = &[Kind::Download];
+const KINDS: &[Kind] = &[Kind::Download, Kind::Tokenize];
 
 struct Basic;
 
@@ -35,6 +37,7 @@ impl Worker for Basic {
         limit_threads(job.request.threads)?;
         match job.request.kind {
             Kind::Download => download::execute(job),
+            Kind::Tokenize => tokenize::execute(job),
             other => Err(Failure::internal(format!("{NAME} does not carry out {other}"))),
         }
     }

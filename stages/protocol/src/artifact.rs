@@ -6,7 +6,7 @@
 //! | `model` | `config.json`, `model.safetensors` (or shards with an index), `tokenizer.json`, `tokenizer_config.json`, `generation_config.json`? |
 //! | `dataset` | `rows.jsonl` (each a [`DatasetRow`]), `dataset.json` (counts) |
 //! | `prompts` | `prompts.jsonl` (each a [`PromptRow`]) |
-//! | `tokens` | `train.safetensors`, `heldout.safetensors`, `tokens.json` (a [`TokensInfo`]) |
+//! | `tokens` | `train.safetensors`, `heldout.safetensors`, `tokens.json` (a [`TokensInfo`]), `preview.jsonl` (the first training rows, each a list of [`PreviewPiece`]) |
 //! | `adapter` | `adapter_model.safetensors`, `adapter_config.json` (as PEFT writes them), `neftpipe.json` (an [`AdapterInfo`]), `steps.jsonl` (a [`TrainStep`] a line), `metrics.json` (a [`TrainMetrics`]) |
 //! | `answers` | `answers.json`: AlpacaEval's list of {instruction, output, generator, …} (each an [`AnswerRow`]) |
 //! | `verdict` | `verdict.json` (figures), `rows.jsonl` (measures by row), `annotations.json` (AlpacaEval's form, when answers were compared) |
@@ -157,6 +157,16 @@ pub struct TokensInfo {
     pub heldout: SplitInfo,
     /// Rows dropped, by reason (`duplicate`, `no_trained_token`, …).
     pub dropped: IndexMap<String, u64>,
+}
+
+/// A stretch of a training row as the model sees it: cut at the longest length, special tokens spelled out. The first 20
+/// training rows stand in `preview.jsonl`, one a line, each a list of pieces.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreviewPiece {
+    /// The text of the piece's tokens.
+    pub text: String,
+    /// Whether they carry loss.
+    pub trained: bool,
 }
 
 /// Counts of one split.

@@ -151,6 +151,14 @@ impl Tokenizer {
         self.engine.decode(ids, true).map_err(|error| TextError::Tokenizer(error.to_string()))
     }
 
+    /// The text of these tokens, special ones spelled out: what the model sees.
+    ///
+    /// # Errors
+    /// Where the library refuses the ids.
+    pub fn spell(&self, ids: &[u32]) -> Result<String, TextError> {
+        self.engine.decode(ids, false).map_err(|error| TextError::Tokenizer(error.to_string()))
+    }
+
     /// The token of an id as the vocabulary spells it (`Ġthe`, `<|im_end|>`).
     pub fn token_text(&self, id: u32) -> Option<String> {
         self.engine.id_to_token(id)
