@@ -159,6 +159,7 @@ fn parquet_is_read_with_its_nested_columns() {
 #[test]
 fn bad_rows_are_placed() {
     let dataset = |content: &[u8]| folder(json!({"format": "alpaca"})).file("data/x.json", content).run();
+    dataset(b"").fails(Data, &["empty"]);
     dataset(b"[]").fails(Data, &["empty", "`x.json`"]);
     dataset(b"[{\"instruction\": \"\xff\"}]").fails(Data, &["x.json", "not UTF-8", "offset 18"]);
     dataset(br#"[{"instruction": "i", "output": "o"}, {"instruction": 5}]"#)

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod gguf;
+mod gguf_file;
 mod hub;
 mod local;
 mod packages;

@@ -7,13 +7,15 @@ use std::ops::ControlFlow;
 
 use neftpipe_protocol::Failure;
 use saphyr::{ScalarStyle, Yaml, YamlLoader};
-use saphyr_parser::Parser;
+use saphyr_parser::{Event, Parser, SpannedEventReceiver};
 use serde_json::{Map, Value};
 
 use super::{Each, give, rows_of};
 
 /// Most nodes that aliases may add: a small file must not grow into a large one.
 const ALIAS_LIMIT: usize = 100_000;
+/// Deepest nesting; what reads the values goes down by calling itself.
+const DEEPEST: usize = 128;
 
 /// The rows of all documents of a file.
 pub fn read(name: &str, text: &str, each: &mut Each) -> Result<ControlFlow<()>, Failure> {
@@ -26,7 +28,19 @@ fn documents(name: &str, text: &str) -> Result<Vec<Value>, Failure> {
     loader.early_parse(false);
     loader.alias_limit(ALIAS_LIMIT);
     let broken = |error: &dyn std::fmt::Display| Failure::data(format!("{name}: not YAML: {error}"));
-    Parser::new_from_str(text).load(&mut loader, true).map_err(|error| broken(&error))?;
+    let mut depth = 0_usize;
+    for event in Parser::new_from_str(text) {
+        let (event, span) = event.map_err(|error| broken(&error))?;
+        match event {
+            Event::SequenceStart(..) | Event::MappingStart(..) => depth += 1,
+            Event::SequenceEnd | Event::MappingEnd => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > DEEPEST {
+            return Err(broken(&format_args!("line {}: nested more than {DEEPEST} deep", span.start.line())));
+        }
+        loader.on_event(event, span);
+    }
     if let Some(error) = loader.error() {
         return Err(broken(error));
     }
@@ -85,5 +99,7 @@ mod tests {
             bomb.push_str(&format!("a{level}: &a{level} [{aliases}]\n"));
         }
         assert!(rows(&bomb).is_err());
+        let deep = rows(&format!("{}x", "- ".repeat(50_000))).unwrap_err().message;
+        assert!(deep.contains("x.yml") && deep.contains("128 deep"), "{deep}");
     }
 }

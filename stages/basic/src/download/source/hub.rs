@@ -1,9 +1,10 @@
 //! `hf:[datasets/]OWNER/NAME[@REV]`: files of a repository on the Hugging Face hub, or on any server that answers like it.
 //!
-//! The hub's own client crate (`hf-hub` 1.0) is not used: its blocking mode brings reqwest and tokio into a worker
-//! that has an HTTP client already, and it goes to the network to look up a revision even where the cache or the lock
-//! file holds all that is asked for. What is needed of the hub is two addresses: one that turns a revision into a
-//! commit and lists its files, and one that serves a file. The hub's local cache is read, never written.
+//! The hub's own client crate (`hf-hub` 1.0) is not used, for its weight and for its behaviour offline: its blocking mode brings
+//! some 280 crates (tokio, reqwest, the xet client) into a worker that has an HTTP client already, and it does not read
+//! `HF_HUB_OFFLINE`; working from the cache alone is an argument of every call. What is needed of the hub is two addresses: one
+//! that turns a revision into a commit and lists its files, and one that serves a file. The hub's local cache is read, never
+//! written.
 //!
 //! Environment: `HF_ENDPOINT`, `HF_TOKEN` (or the saved login), `HF_HOME`, `HF_HUB_CACHE`, `HF_HUB_OFFLINE`.
 

@@ -84,7 +84,8 @@ impl<'a> Gguf<'a> {
             Some(Some(alignment)) if alignment.is_power_of_two() => alignment,
             Some(_) => return Err(invalid("general.alignment is no power of two")),
         };
-        let start = (cursor.at as u64).next_multiple_of(alignment);
+        let start = (cursor.at as u64).checked_next_multiple_of(alignment);
+        let start = start.ok_or_else(|| invalid("general.alignment is absurd"))?;
         let tensors = described.into_iter().map(|tensor| tensor.locate(bytes, start)).collect::<Result<_, _>>()?;
         Ok(Self { metadata, tensors })
     }

@@ -157,10 +157,15 @@ fn rename(name: &str) -> Option<(String, Heads)> {
 }
 
 fn check_heads(weight: &Weight) -> Result<(), GgufError> {
-    let Some(heads) = weight.interleaved_heads else { return Ok(()) };
-    let length = if weight.tensor.is_vector { weight.tensor.columns } else { weight.tensor.rows };
-    if heads == 0 || !length.is_multiple_of(2 * heads) {
-        return Err(invalid(format!("tensor `{}` has {length} rows for {heads} heads", weight.tensor.name)));
+    let (Some(heads), tensor) = (weight.interleaved_heads, &weight.tensor) else { return Ok(()) };
+    let length = if tensor.is_vector { tensor.columns } else { tensor.rows };
+    let pairs = heads.checked_mul(2).filter(|&pairs| pairs > 0 && length.is_multiple_of(pairs));
+    if pairs.is_none() {
+        return Err(invalid(format!("tensor `{}` has {length} rows for {heads} heads", tensor.name)));
+    }
+    // Its rows are single numbers, which a block of several cannot be taken apart into.
+    if tensor.is_vector && tensor.format.block_numbers() > 1 {
+        return Err(invalid(format!("tensor `{}` is a quantised bias, which is not converted", tensor.name)));
     }
     Ok(())
 }

@@ -7,8 +7,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 
 use half::{bf16, f16};
 use neftpipe_protocol::Failure;
@@ -32,15 +31,10 @@ pub struct Written {
 /// # Errors
 /// Where it cannot be written, or the worker is asked to stop.
 pub fn write(job: &Job, plan: &Plan, path: &Path) -> Result<Written, Halt> {
-    let done_bytes = Mutex::new(0);
-    let views: Vec<_> = plan
-        .weights
-        .iter()
-        .map(|(name, weight)| (name.as_str(), Unpacked::new(job, weight, plan.dtype, &done_bytes)))
-        .collect();
-    let total_bytes: u64 = views.iter().map(|(_, view)| view.data_len() as u64).sum();
-    let parameters = plan.weights.values().map(|weight| (weight.tensor.rows * weight.tensor.columns) as u64).sum();
-    job.progress(0, Some(total_bytes), "bytes", Some("unpacking weights".to_owned()));
+    let parameters: usize = plan.weights.values().map(|weight| weight.tensor.rows * weight.tensor.columns).sum();
+    let total_bytes = (parameters * bytes_per_number(plan.dtype)) as u64;
+    let meter = Meter { job, total_bytes, done_bytes: Mutex::new(0) };
+    let views = plan.weights.iter().map(|(name, weight)| (name.as_str(), Unpacked::new(weight, plan.dtype, &meter)));
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     safetensors::serialize_to_file(views, Some(metadata), path).map_err(|error| match error {
         SafeTensorError::IoError(error) => io_failure("write", path, &error),
@@ -49,27 +43,37 @@ pub fn write(job: &Job, plan: &Plan, path: &Path) -> Result<Written, Halt> {
     if job.should_stop() {
         return Err(Halt::Interrupted);
     }
-    Ok(Written { parameters, bytes: total_bytes })
+    Ok(Written { parameters: parameters as u64, bytes: total_bytes })
+}
+
+/// How far all weights are, for progress.
+struct Meter<'a> {
+    job: &'a Job,
+    total_bytes: u64,
+    done_bytes: Mutex<u64>,
+}
+
+impl Meter<'_> {
+    fn add(&self, bytes: usize, name: &str) {
+        let mut done_bytes = self.done_bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        *done_bytes += bytes as u64;
+        self.job.progress(*done_bytes, Some(self.total_bytes), "bytes", Some(name.to_owned()));
+    }
 }
 
 /// A weight that is unpacked when its bytes are asked for.
 struct Unpacked<'a> {
-    job: &'a Job,
     weight: &'a Weight<'a>,
     dtype: Dtype,
     shape: Vec<usize>,
-    done_bytes: &'a Mutex<u64>,
+    meter: &'a Meter<'a>,
 }
 
 impl<'a> Unpacked<'a> {
-    fn new(job: &'a Job, weight: &'a Weight<'a>, dtype: Dtype, done_bytes: &'a Mutex<u64>) -> Self {
+    fn new(weight: &'a Weight<'a>, dtype: Dtype, meter: &'a Meter<'a>) -> Self {
         let tensor = &weight.tensor;
         let shape = if tensor.is_vector { vec![tensor.columns] } else { vec![tensor.rows, tensor.columns] };
-        Self { job, weight, dtype, shape, done_bytes }
-    }
-
-    fn bytes_per_number(&self) -> usize {
-        if self.dtype == Dtype::F32 { 4 } else { 2 }
+        Self { weight, dtype, shape, meter }
     }
 }
 
@@ -83,26 +87,28 @@ impl View for Unpacked<'_> {
     }
 
     fn data_len(&self) -> usize {
-        self.shape.iter().product::<usize>() * self.bytes_per_number()
+        self.shape.iter().product::<usize>() * bytes_per_number(self.dtype)
     }
 
     /// All rows on all cores. Once the worker is asked to stop the rest is zeros: the file is thrown away.
     fn data(&self) -> Cow<'_, [u8]> {
         let mut bytes = vec![0; self.data_len()];
-        if !self.job.should_stop() {
+        if !self.meter.job.should_stop() {
             unpack(self.weight, self.dtype, &mut bytes);
-            let mut done = self.done_bytes.lock().unwrap_or_else(PoisonError::into_inner);
-            *done += bytes.len() as u64;
-            self.job.progress(*done, None, "bytes", Some(self.weight.tensor.name.to_owned()));
+            self.meter.add(bytes.len(), self.weight.tensor.name);
         }
         Cow::Owned(bytes)
     }
 }
 
+fn bytes_per_number(dtype: Dtype) -> usize {
+    if dtype == Dtype::F32 { 4 } else { 2 }
+}
+
 /// Unpacks a weight into the bytes of its written form.
 fn unpack(weight: &Weight, dtype: Dtype, bytes: &mut [u8]) {
     let tensor = &weight.tensor;
-    // A vector with interleaved heads is a column: its rows are single numbers. Such vectors are stored unquantised.
+    // A vector with interleaved heads is a column: its rows are single numbers. Such a vector is never quantised.
     let columns = if tensor.is_vector && weight.interleaved_heads.is_some() { 1 } else { tensor.columns };
     let rows = tensor.rows * tensor.columns / columns;
     let stored_bytes = tensor.data.len() / rows;
