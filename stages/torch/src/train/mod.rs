@@ -67,6 +67,7 @@ impl Inputs {
         let model = LlamaConfig::load(&job.input("model")?.path)?;
         let info = data::info(tokens)?;
         let train = Split::load(&tokens.join("train.safetensors"), &model)?;
+        train.check_every_row_teaches()?;
         let heldout = Split::load(&tokens.join("heldout.safetensors"), &model)?;
         if train.is_empty() {
             return Err(Failure::data(format!("{}: there are no rows to train on", tokens.display()))
@@ -146,7 +147,7 @@ impl<'a> Trainer<'a> {
         let rows = inputs.train.len() as u64;
         let plan = TrainingPlan::new(&params, rows);
         let batches = batches(rows, params.batch.size, plan.steps(), params.shuffle, params.seed);
-        let probes = ProbeSet::new(&batches, inputs.heldout.len());
+        let probes = ProbeSet::new(&batches, &inputs.heldout);
         let (account, meter) = (Account::default(), Meter::default());
         Self { job, params, inputs, plan, batches, probes, model, trained, optimizer, account, meter }
     }

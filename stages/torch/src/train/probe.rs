@@ -9,7 +9,7 @@ use super::step::supervised;
 use crate::model::{Llama, Rows};
 
 /// Rows of each part of the probe set.
-const PROBE_ROWS: usize = 64;
+const PROBE_ROWS: usize = 32;
 /// Tokens that go through the model together.
 const PASS_TOKENS: usize = 2048;
 
@@ -51,26 +51,37 @@ impl Part {
 }
 
 impl ProbeSet {
-    /// The first rows that training meets, and held-out rows evenly spread over the file.
-    pub fn new(batches: &[Vec<u64>], heldout_rows: usize) -> Self {
-        let mut train: Vec<u64> = Vec::new();
-        for &row in batches.iter().flatten() {
-            if train.len() == PROBE_ROWS {
-                break;
-            }
-            if !train.contains(&row) {
-                train.push(row);
-            }
-        }
-        train.sort();
-        let (count, rows) = (heldout_rows.min(PROBE_ROWS) as u64, heldout_rows as u64);
-        Self { train, heldout: (0..count).map(|i| i * rows / count).collect() }
+    /// The first rows that training meets, and held-out rows that have a loss, evenly spread over the file.
+    pub fn new(batches: &[Vec<u64>], heldout: &Split) -> Self {
+        let heldout: Vec<u64> =
+            (0..heldout.len() as u64).filter(|&row| heldout.row(row as usize).targets().next().is_some()).collect();
+        Self { train: first_rows(batches), heldout: spread(&heldout) }
     }
 
     /// The losses of the model as it is now.
     pub fn measure(&self, model: &Llama, step: u64, train: &Split, heldout: &Split) -> Probe {
         Probe { step, train: part(model, train, &self.train), heldout: part(model, heldout, &self.heldout) }
     }
+}
+
+/// The first rows that training meets, each once, sorted.
+fn first_rows(batches: &[Vec<u64>]) -> Vec<u64> {
+    let mut rows: Vec<u64> = Vec::new();
+    for &row in batches.iter().flatten() {
+        if rows.len() == PROBE_ROWS {
+            break;
+        }
+        if !rows.contains(&row) {
+            rows.push(row);
+        }
+    }
+    rows.sort();
+    rows
+}
+
+fn spread(rows: &[u64]) -> Vec<u64> {
+    let count = rows.len().min(PROBE_ROWS);
+    (0..count).map(|i| rows[i * rows.len() / count]).collect()
 }
 
 fn part(model: &Llama, split: &Split, rows: &[u64]) -> Part {
@@ -116,14 +127,17 @@ mod tests {
 
     #[test]
     fn the_set_holds_rows_that_are_trained_on_each_once() {
-        let set = ProbeSet::new(&[vec![7, 3], vec![3, 9]], 3);
-        assert_eq!(set.train, [3, 7, 9]);
-        assert_eq!(set.heldout, [0, 1, 2]);
+        assert_eq!(first_rows(&[vec![7, 3], vec![3, 9]]), [3, 7, 9]);
         let many: Vec<Vec<u64>> = (0..50).map(|step| (step * 4..step * 4 + 4).collect()).collect();
-        let set = ProbeSet::new(&many, 640);
-        assert_eq!((set.train.len(), set.train[63]), (64, 63));
-        assert_eq!((set.heldout.len(), set.heldout[63]), (64, 630));
-        assert!(ProbeSet::new(&many, 0).heldout.is_empty());
+        assert_eq!(first_rows(&many), (0..PROBE_ROWS as u64).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn held_out_rows_are_spread_over_the_file() {
+        assert_eq!(spread(&[0, 1, 5]), [0, 1, 5]);
+        let many: Vec<u64> = (0..PROBE_ROWS as u64 * 10).collect();
+        assert_eq!(spread(&many), many.iter().copied().step_by(10).collect::<Vec<_>>());
+        assert!(spread(&[]).is_empty());
     }
 
     #[test]
