@@ -61,7 +61,8 @@ fn run_python(arguments: &[&Path], code: Option<&str>) {
 fn peft_computes_the_same_with_an_adapter_trained_here() {
     for targets in [json!(["q_proj", "v_proj"]), json!(["k_proj", "o_proj", "gate_proj", "up_proj", "down_proj"])] {
         let lora = json!({"rank": 3, "alpha": 5.5, "rslora": true, "targets": targets});
-        let params = json!({"steps": 5, "batch": {"size": 4}, "learning_rate": 5e-2, "neft": {"alpha": 5}, "lora": lora});
+        let params =
+            json!({"steps": 5, "batch": {"size": 4}, "learning_rate": 5e-2, "neft": {"alpha": 5}, "lora": lora});
         let (stage, base) = (train(params), goldens().join("training/model"));
         let mut model = load(&base);
         lora::attach(&stage.out("adapter"), &mut model).unwrap();

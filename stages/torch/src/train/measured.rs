@@ -1,11 +1,11 @@
 //! What differs from run to run: speed and memory.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
-use neftpipe_protocol::Failure;
 use neftpipe_protocol::artifact::Metrics;
 use serde_json::json;
+
+use crate::measure::peak_memory_bytes;
 
 /// Steps that warm caches and allocators up and are left out of the rate.
 const WARM_UP_STEPS: u64 = 2;
@@ -36,26 +36,14 @@ impl Meter {
     }
 
     /// The figures of a run that computed some steps and took others from a checkpoint.
-    ///
-    /// # Errors
-    /// Where the kernel does not tell the memory.
-    pub fn figures(&self, steps_computed: u64, steps_reused: u64) -> Result<Metrics, Failure> {
+    pub fn figures(&self, steps_computed: u64, steps_reused: u64) -> Metrics {
         let rate = (!self.time.is_zero()).then(|| self.tokens as f64 / self.time.as_secs_f64());
         let figures = [
             ("steps_computed", json!(steps_computed)),
             ("steps_reused", json!(steps_reused)),
             ("tokens_per_second", json!(rate)),
-            ("peak_memory_bytes", json!(peak_memory_bytes()?)),
+            ("peak_memory_bytes", json!(peak_memory_bytes())),
         ];
-        Ok(figures.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+        figures.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
-}
-
-/// Most memory that this process ever held, files mapped into it included.
-fn peak_memory_bytes() -> Result<u64, Failure> {
-    let path = "/proc/self/status";
-    let status = fs::read_to_string(path).map_err(|error| Failure::environment(format!("{path}: {error}")))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kibibytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    kibibytes.map(|it| it * 1024).ok_or_else(|| Failure::environment(format!("{path} has no VmHWM")))
 }

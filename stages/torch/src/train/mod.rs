@@ -22,12 +22,13 @@ use neftpipe_protocol::params::TrainParams;
 use neftpipe_protocol::params::train::Lora;
 use neftpipe_protocol::request::Success;
 use neftpipe_protocol::training::{TrainingPlan, batches};
-use neftpipe_protocol::worker::{Job, Outcome, provenance, write_json};
+use neftpipe_protocol::worker::{Job, Outcome, write_json};
 use neftpipe_protocol::{ArtifactType, Failure};
 use tch::Kind;
 
 use crate::device::{self, Devices};
 use crate::lora;
+use crate::measure;
 use crate::model::{Llama, LlamaConfig};
 use crate::neft::StepNoise;
 
@@ -267,14 +268,11 @@ impl<'a> Trainer<'a> {
         self.account.write_steps(&folder)?;
         write_json(&folder.join("metrics.json"), &metrics)?;
         self.write_info(&folder)?;
-        let mut provenance = provenance("neftpipe-stage-torch", env!("CARGO_PKG_VERSION"), self.job.request.threads);
-        provenance.insert("device".to_owned(), device::name(self.model.device()).into());
-        provenance.insert("torch_version".to_owned(), device::TORCH_VERSION.into());
         Ok(Outcome::Succeeded(Box::new(Success {
             outputs: [(name.to_owned(), artifact_type)].into_iter().collect(),
             metrics,
-            measured: self.meter.figures(self.account.steps() - resumed, resumed)?,
-            provenance,
+            measured: self.meter.figures(self.account.steps() - resumed, resumed),
+            provenance: measure::provenance(self.job.request.threads, self.model.device()),
             resolved: None,
         })))
     }
