@@ -86,7 +86,7 @@ fn a_pinned_wheel_that_changed_is_refused() {
 
 #[test]
 fn wheels_that_are_damaged_or_escape_are_refused() {
-    with_wheel(params(), b"not a zip").run().fails(Data, &["not a wheel"]);
+    with_wheel(params(), b"not a zip").run().fails(Data, &["is not a wheel"]);
     let escaping = wheel(&[("../x.yml", "x")]);
     let all = json!({"from": "pypi:corpus==1.0", "as": "files"});
     with_wheel(all, &escaping).run().fails(Data, &["../x.yml", "leads out"]);

