@@ -6,6 +6,7 @@
 
 mod download;
 mod jsonl;
+mod judge;
 mod tokenize;
 
 use std::process::ExitCode;
@@ -22,7 +23,7 @@ const NAME: &str = env!("CARGO_PKG_NAME");
 /// The program's version in descriptions and provenance.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// What it carries out.
-const KINDS: &[Kind] = &[Kind::Download, Kind::Tokenize];
+const KINDS: &[Kind] = &[Kind::Download, Kind::Tokenize, Kind::Judge];
 
 struct Basic;
 
@@ -38,6 +39,7 @@ impl Worker for Basic {
         match job.request.kind {
             Kind::Download => download::execute(job),
             Kind::Tokenize => tokenize::execute(job),
+            Kind::Judge => judge::execute(job),
             other => Err(Failure::internal(format!("{NAME} does not carry out {other}"))),
         }
     }

@@ -3,10 +3,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use neftpipe_protocol::request::{EVENTS_FILE, REQUEST_FILE, RESULT_FILE};
 use neftpipe_protocol::{Digest, Kind, PROTOCOL_VERSION};
+use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -14,6 +16,12 @@ use serde_json::{Map, Value, json};
 /// A temporary place for inputs and attempts.
 pub struct Workplace {
     folder: tempfile::TempDir,
+}
+
+/// A worker at work.
+pub struct Running {
+    child: Child,
+    folder: PathBuf,
 }
 
 /// What a worker left behind.
@@ -65,6 +73,11 @@ impl Workplace {
         inputs: &[(&str, &str, &Path)],
         more: Value,
     ) -> Attempt {
+        self.start(name, kind, params, inputs, more).finish()
+    }
+
+    /// Starts a stage.
+    pub fn start(&self, name: &str, kind: Kind, params: Value, inputs: &[(&str, &str, &Path)], more: Value) -> Running {
         let folder = self.path(name);
         fs::create_dir_all(folder.join("out")).unwrap();
         let mut slots = Map::new();
@@ -82,14 +95,29 @@ impl Workplace {
         }
         let file = folder.join(REQUEST_FILE);
         fs::write(&file, request.to_string()).unwrap();
-        let worker = env!("CARGO_BIN_EXE_neftpipe-stage");
-        let ended = Command::new(worker).args(["exec", "--request"]).arg(&file).output().unwrap();
-        Attempt {
-            code: ended.status.code(),
-            result: read_json(&folder.join(RESULT_FILE)),
-            events: read_lines(&folder.join(EVENTS_FILE)),
-            folder,
+        let mut worker = Command::new(env!("CARGO_BIN_EXE_neftpipe-stage"));
+        let child = worker.args(["exec", "--request"]).arg(&file).stderr(Stdio::null()).spawn().unwrap();
+        Running { child, folder }
+    }
+}
+
+impl Running {
+    /// Waits for the end.
+    pub fn finish(mut self) -> Attempt {
+        let code = self.child.wait().unwrap().code();
+        let result = read_json(&self.folder.join(RESULT_FILE));
+        let events = read_lines(&self.folder.join(EVENTS_FILE));
+        Attempt { code, result, events, folder: self.folder }
+    }
+
+    /// Asks the worker to stop as soon as this file of the attempt is there and not empty, and waits for the end.
+    pub fn stop_after(self, file: &str) -> Attempt {
+        let path = self.folder.join(file);
+        while !fs::metadata(&path).is_ok_and(|metadata| metadata.len() > 0) {
+            std::thread::sleep(Duration::from_millis(5));
         }
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        self.finish()
     }
 }
 

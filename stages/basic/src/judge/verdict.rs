@@ -1,0 +1,224 @@
+//! The files of a `verdict` artifact and the figures in them.
+
+use indexmap::IndexMap;
+use neftpipe_measures::leaderboard::{LeaderboardLine, leaderboard_line};
+use neftpipe_measures::length::average_length;
+use neftpipe_measures::screening::{Screening, screen};
+use neftpipe_protocol::Failure;
+use neftpipe_protocol::artifact::{AnswerRow, Metrics, one_or_many};
+use neftpipe_protocol::params::JudgeParams;
+use neftpipe_protocol::worker::{Job, write_json};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::annotate::AnnotationRow;
+use super::measures::{Figure, RowMeasures, needs_reference, summarise};
+use super::supported::LOCAL;
+use crate::jsonl;
+
+/// Version of the shape of `verdict.json`.
+const VERSION: u32 = 1;
+/// What is said of a judge that is whatever model fits on this machine.
+const DEMONSTRATION: &str = "demonstration: a small local judge";
+
+/// `verdict.json`.
+#[derive(Debug, Serialize)]
+pub struct Verdict {
+    version: u32,
+    /// Who answered; one, or several.
+    #[serde(with = "one_or_many")]
+    generator: Vec<String>,
+    /// Whom the answers were compared with.
+    #[serde(with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
+    reference: Vec<String>,
+    /// Answers.
+    n: usize,
+    /// Answers that carry no gold reference.
+    n_without_reference: usize,
+    /// Measures by name.
+    metrics: IndexMap<&'static str, Figure>,
+    /// AlpacaEval's figures, where the answers were compared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    comparison: Option<Comparison>,
+    screening: ScreeningSummary,
+}
+
+/// The comparison with the reference. Rates are percentages.
+#[derive(Debug, Serialize)]
+struct Comparison {
+    annotator: &'static str,
+    /// What the figures must be read with.
+    label: &'static str,
+    #[serde(flatten)]
+    line: LeaderboardLine,
+    /// Mean characters of the reference's outputs, cut to a whole number.
+    avg_length_reference: Option<usize>,
+    /// Pairs of equal outputs: draws without asking.
+    n_identical: usize,
+    /// Pairs that the judge was asked about and could read.
+    n_judged: usize,
+    /// Of these, pairs on which it prefers the same output in both orders.
+    n_consistent: usize,
+    /// Pairs too long for the judge's window; they count in no figure.
+    n_too_long: usize,
+}
+
+/// How many answers stand out, and which. Rows are counted from 0.
+#[derive(Debug, Serialize)]
+struct ScreeningSummary {
+    n_empty: usize,
+    n_constant: usize,
+    n_markers: usize,
+    #[serde(flatten)]
+    found: Screening,
+}
+
+impl Verdict {
+    /// The figures of these answers.
+    ///
+    /// # Errors
+    /// Where the judge could read no pair at all.
+    pub fn new(
+        answers: &[AnswerRow],
+        measured: &[RowMeasures],
+        annotations: Option<&[AnnotationRow]>,
+    ) -> Result<Self, Failure> {
+        let outputs: Vec<&str> = answers.iter().map(|row| row.output.as_str()).collect();
+        let found = screen(&outputs);
+        Ok(Self {
+            version: VERSION,
+            generator: distinct(answers.iter().map(|row| row.generator.as_str())),
+            reference: distinct(annotations.into_iter().flatten().map(|row| row.generator_1.as_str())),
+            n: answers.len(),
+            n_without_reference: answers.iter().filter(|row| row.reference.is_empty()).count(),
+            metrics: summarise(measured),
+            comparison: annotations.map(compare).transpose()?,
+            screening: ScreeningSummary {
+                n_empty: found.empty.len(),
+                n_constant: found.constant.iter().map(Vec::len).sum(),
+                n_markers: found.markers.len(),
+                found,
+            },
+        })
+    }
+
+    /// Warns of what makes the figures say less than they seem to.
+    pub fn warn(&self, job: &Job, params: &JudgeParams) {
+        let n = self.n;
+        let count = |code: &str, rows: usize, what: &str| {
+            if rows > 0 {
+                job.warn(code, format!("{rows} of {n} answers {what}"));
+            }
+        };
+        if params.metrics.iter().any(|&measure| needs_reference(measure)) {
+            count(
+                "without_reference",
+                self.n_without_reference,
+                "carry no gold reference and are left out of its measures",
+            );
+        }
+        count("empty_answers", self.screening.n_empty, "are empty");
+        count("constant_answers", self.screening.n_constant, "are given to many prompts alike");
+        count("judge_markers", self.screening.n_markers, "hold text that addresses a judge");
+        if let Some(comparison) = &self.comparison {
+            count(
+                "too_long_for_judge",
+                comparison.n_too_long,
+                "are, with the reference's, too long for the judge's window",
+            );
+        }
+    }
+
+    /// The figures for tables: each mean under its name, its standard error beside it.
+    pub fn headline(&self) -> Metrics {
+        let mut metrics: Metrics = [("n".to_owned(), Value::from(self.n))].into_iter().collect();
+        let mut add = |name: &str, mean: Option<f64>, standard_error: Option<f64>| {
+            metrics.insert(name.to_owned(), Value::from(mean));
+            metrics.insert(format!("{name}_standard_error"), Value::from(standard_error));
+        };
+        self.metrics.iter().for_each(|(name, figure)| add(name, figure.mean, figure.standard_error));
+        if let Some(Comparison { line, .. }) = &self.comparison {
+            add("win_rate", line.win_rate, line.standard_error);
+            metrics.extend(
+                [
+                    ("n_wins", line.n_wins),
+                    ("n_wins_base", line.n_wins_base),
+                    ("n_draws", line.n_draws),
+                    ("n_total", line.n_total),
+                ]
+                .map(|(name, count)| (name.to_owned(), Value::from(count))),
+            );
+        }
+        metrics
+    }
+}
+
+fn compare(annotations: &[AnnotationRow]) -> Result<Comparison, Failure> {
+    let rows: Vec<_> = annotations.iter().map(AnnotationRow::annotation).collect();
+    let line = leaderboard_line(&rows, None).map_err(|error| Failure::internal(error.to_string()))?;
+    if line.n_total == 0 {
+        return Err(Failure::data("no pair of answers fits into the window of the judge's model")
+            .with_hint("take a model with a longer window, or generate shorter answers"));
+    }
+    let count = |wanted: fn(&AnnotationRow) -> bool| annotations.iter().filter(|row| wanted(row)).count();
+    let reference: Vec<&str> = annotations.iter().map(|row| row.output_1.as_str()).collect();
+    Ok(Comparison {
+        annotator: LOCAL,
+        label: DEMONSTRATION,
+        line,
+        avg_length_reference: average_length(&reference),
+        n_identical: count(AnnotationRow::is_identical),
+        n_judged: count(|row| row.raw_completion.is_some()),
+        n_consistent: count(AnnotationRow::is_consistent),
+        n_too_long: count(|row| row.preference.is_none()),
+    })
+}
+
+/// Different names in the order in which they come.
+fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut seen: Vec<String> = Vec::new();
+    for name in names {
+        if !seen.iter().any(|known| known == name) {
+            seen.push(name.to_owned());
+        }
+    }
+    seen
+}
+
+/// A row of `rows.jsonl`: an answer's prompt, its measures, and how it was judged.
+#[derive(Serialize)]
+struct VerdictRow<'a> {
+    instruction: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    input: &'a str,
+    #[serde(flatten)]
+    measures: &'a RowMeasures,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    preference: Option<Option<f64>>,
+}
+
+/// Writes the output `verdict`.
+///
+/// # Errors
+/// Where a file cannot be written.
+pub fn write(
+    job: &Job,
+    verdict: &Verdict,
+    answers: &[AnswerRow],
+    measured: &[RowMeasures],
+    annotations: Option<&[AnnotationRow]>,
+) -> Result<(), Failure> {
+    let folder = job.output("verdict")?;
+    write_json(&folder.join("verdict.json"), verdict)?;
+    let rows = answers.iter().zip(measured).enumerate().map(|(index, (answer, measures))| VerdictRow {
+        instruction: &answer.instruction,
+        input: &answer.input,
+        measures,
+        preference: annotations.map(|rows| rows[index].preference),
+    });
+    jsonl::write(&folder.join("rows.jsonl"), rows)?;
+    match annotations {
+        Some(rows) => write_json(&folder.join("annotations.json"), &rows),
+        None => Ok(()),
+    }
+}
