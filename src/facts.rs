@@ -13,7 +13,7 @@ use crate::engine::lockfile::LockFile;
 use crate::local_files;
 use crate::plan::{Facts, Found, Preimage};
 use crate::spec::model::{Instance, Pipeline};
-use crate::store::{Entry, Lookup, Store};
+use crate::store::{Lookup, Outputs, Store};
 
 /// Earlier results of a stage that a miss is compared with.
 const EARLIER: usize = 64;
@@ -64,7 +64,7 @@ pub fn history(store: &Store, stage: &str) -> Vec<(String, Preimage)> {
 impl Facts for World<'_> {
     fn lookup(&self, key: &Digest) -> Result<Found, Failure> {
         Ok(match self.store.lookup(key)? {
-            Lookup::Hit(entry) => Found::Hit(digests(&entry)),
+            Lookup::Hit(manifest) => Found::Hit(digests(&manifest.outputs)),
             Lookup::Incomplete { missing, .. } => Found::Incomplete(outputs(&missing)),
             Lookup::Miss => Found::Miss,
         })
@@ -92,9 +92,9 @@ impl Facts for World<'_> {
     }
 }
 
-/// Digests of an entry's outputs by name.
-pub fn digests(entry: &Entry) -> IndexMap<String, Digest> {
-    entry.outputs.iter().map(|(name, artifact)| (name.clone(), artifact.digest)).collect()
+/// Digests of outputs by name.
+fn digests(outputs: &Outputs) -> IndexMap<String, Digest> {
+    outputs.iter().map(|(name, artifact)| (name.clone(), artifact.digest)).collect()
 }
 
 /// The outputs among `OUTPUT/PATH` that lack files.

@@ -135,12 +135,14 @@ impl<'a> Scene<'a> {
 
     fn run(&self, executor: &dyn Executor) -> Ran {
         let world = World::new(self.store, self.pipeline).unwrap();
-        let is_forced = |index: usize| self.forced == Some(self.pipeline.instances[index].id.as_str());
+        let forced: Vec<usize> = (0..self.pipeline.instances.len())
+            .filter(|&index| self.forced == Some(self.pipeline.instances[index].id.as_str()))
+            .collect();
         let run = Run {
             id: &self.id,
             pipeline: self.pipeline,
             selection: &Selection::all(self.pipeline),
-            forced: &Selection::matching(self.pipeline, is_forced),
+            forced: &Selection::of(self.pipeline, &forced),
             store: self.store,
             world: &world,
             executor,
@@ -776,4 +778,25 @@ fn many_instances_of_few_keys_are_carried_out_once_a_key() {
     let executor = Fake::new(echo);
     assert_eq!(run(&project.store(), &pipeline, &executor).counts(), (21, 479, 0, 0));
     assert_eq!(run(&project.store(), &pipeline, &executor).counts(), (0, 500, 0, 0));
+}
+
+/// Not a test but a measurement: `cargo test --release --test engine -- --ignored --nocapture the_time_that`.
+#[test]
+#[ignore = "a measurement"]
+fn the_time_that_ten_thousand_cached_instances_take() {
+    let project = Project::new();
+    let mut instances = vec![command("root", 0, &[])];
+    instances.extend((1..10_000_usize).map(|i| command(&format!("s[i={i}]"), i as i64, &[(i - 1) / 10])));
+    let pipeline = project.pipeline(instances);
+    let executor = Fake::new(echo);
+    let began = std::time::Instant::now();
+    let first = run(&project.store(), &pipeline, &executor);
+    println!("first run: {:?} {:?}", began.elapsed(), first.counts());
+    for _ in 0..3 {
+        let began = std::time::Instant::now();
+        let store = project.store();
+        let opened = began.elapsed();
+        let again = run(&store, &pipeline, &executor);
+        println!("no-op: {:?}, of it opening {opened:?} {:?}", began.elapsed(), again.counts());
+    }
 }

@@ -75,8 +75,8 @@ fn a_published_result_is_found_by_the_next_process() {
     assert!(!place.folder.path().join("source/a.txt").exists(), "files move in");
     let key = place.publish("k", artifact.clone());
 
-    let Lookup::Hit(entry) = place.reopened().lookup(&key).unwrap() else { panic!("no hit") };
-    assert_eq!(entry.outputs["output"], artifact);
+    let Lookup::Hit(manifest) = place.reopened().lookup(&key).unwrap() else { panic!("no hit") };
+    assert_eq!(manifest.outputs["output"], artifact);
     assert_eq!(place.store.lookup(&Digest::of(b"other")).unwrap(), Lookup::Miss);
     let blob = place.store.blob_path(&artifact.files[0].digest);
     assert_eq!(fs::metadata(blob).unwrap().permissions().mode() & 0o777, 0o444);
@@ -287,8 +287,8 @@ fn what_nothing_kept_needs_is_collected() {
     let place = Place::new();
     let (kept, dropped) = (place.publish_text("a", "one", 1.0), place.publish_text("b", "two", 1.0));
     place.store.append_rows(&Digest::of(b"scope"), b"{}\n").unwrap();
-    let Lookup::Hit(entry) = place.store.lookup(&dropped).unwrap() else { panic!("no hit") };
-    let view = place.store.view(&entry.outputs["output"]).unwrap();
+    let Lookup::Hit(manifest) = place.store.lookup(&dropped).unwrap() else { panic!("no hit") };
+    let view = place.store.view(&manifest.outputs["output"]).unwrap();
 
     let dry = place.store.collect(&Policy { dry_run: true, ..at_once(&[kept]) }).unwrap();
     assert!(place.is_hit(&dropped));
@@ -346,8 +346,8 @@ fn every_flipped_bit_is_found_and_repair_makes_a_miss_of_it() {
     let place = Place::new();
     let keys: Vec<Digest> = (0..8).map(|i| place.publish_text(&format!("k{i}"), &format!("text {i}"), 1.0)).collect();
     place.store.flush();
-    let Lookup::Hit(entry) = place.store.lookup(&keys[3]).unwrap() else { panic!("no hit") };
-    let blob = place.store.blob_path(&entry.outputs["output"].file("f").unwrap().digest);
+    let Lookup::Hit(manifest) = place.store.lookup(&keys[3]).unwrap() else { panic!("no hit") };
+    let blob = place.store.blob_path(&manifest.outputs["output"].file("f").unwrap().digest);
     let times = fs::metadata(&blob).unwrap().modified().unwrap();
     overwrite(&blob, "text 4");
     fs::File::open(&blob).unwrap().set_modified(times).unwrap();

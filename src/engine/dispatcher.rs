@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
@@ -21,7 +22,7 @@ use crate::exec::{Grant, Level, Pool, Want};
 use crate::plan::lineage::{self, Made};
 use crate::plan::{self, Facts, Preimage, Reason};
 use crate::spec::model::{InputRef, Instance, Pipeline};
-use crate::store::{Entry, Lookup, Outputs};
+use crate::store::{Lookup, Manifest};
 
 /// How long the dispatcher waits for news before it looks whether it should stop.
 const TICK: Duration = Duration::from_millis(50);
@@ -41,9 +42,8 @@ enum News {
 
 /// A finished instance.
 struct Product {
-    key: Digest,
+    manifest: Arc<Manifest>,
     digests: IndexMap<String, Digest>,
-    outputs: Outputs,
 }
 
 /// Work that waits for room.
@@ -205,7 +205,7 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
         }
         match key.map_or(Ok(Lookup::Miss), |key| self.run.store.lookup(&key)) {
             Err(error) => self.fail(index, key, &error.into(), 0.0),
-            Ok(Lookup::Hit(entry)) if !self.is_forced(index, entry.key) => self.cached(index, *entry),
+            Ok(Lookup::Hit(manifest)) if !self.is_forced(index, manifest.key) => self.cached(index, manifest),
             Ok(found) => {
                 let reasons = self.reasons(index, preimage.as_ref(), &found);
                 self.enqueue(index, identity, preimage, reasons);
@@ -291,7 +291,7 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
     }
 
     fn made(&self, at: usize) -> Option<Made<'_>> {
-        self.products[at].as_ref().map(|product| Made { key: product.key, outputs: &product.digests })
+        self.products[at].as_ref().map(|product| Made { key: product.manifest.key, outputs: &product.digests })
     }
 
     fn inputs(&self, instance: &Instance) -> IndexMap<String, Vec<StageInput>> {
@@ -307,7 +307,7 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
         } else {
             maker.id.replacen(&maker.stage, &format!("{}.{}", maker.stage, reference.output), 1)
         };
-        let artifact = product.outputs[&reference.output].clone();
+        let artifact = product.manifest.outputs[&reference.output].clone();
         StageInput { artifact, stage, label: maker.label.clone(), axes: maker.axes.clone() }
     }
 
@@ -330,13 +330,13 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
         let seconds = began.elapsed().as_secs_f64();
         let followers = self.followers.remove(&index).unwrap_or_default();
         match ended {
-            Ended::Executed { entry, seconds } => {
+            Ended::Executed(manifest) => {
                 self.tally.executed += 1;
-                self.fresh.insert(entry.key);
-                self.finish(index, *entry, StageOutcome::Executed, seconds);
+                self.fresh.insert(manifest.key);
+                self.finish(index, manifest, StageOutcome::Executed);
                 self.drop_states(index);
             }
-            Ended::Found(entry) => self.cached(index, *entry),
+            Ended::Found(manifest) => self.cached(index, manifest),
             Ended::Failed { failure, ran } => {
                 self.tally.executed += usize::from(ran);
                 self.fail(index, key, &failure, seconds);
@@ -363,17 +363,17 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
         }
     }
 
-    fn cached(&mut self, index: usize, entry: Entry) {
-        let seconds = entry.measured.get("seconds").and_then(serde_json::Value::as_f64).unwrap_or(0.0);
+    fn cached(&mut self, index: usize, manifest: Arc<Manifest>) {
         self.tally.cached += 1;
-        self.tally.saved_seconds += seconds;
-        self.finish(index, entry, StageOutcome::Cached, seconds);
+        self.tally.saved_seconds += manifest.seconds;
+        self.finish(index, manifest, StageOutcome::Cached);
     }
 
-    fn finish(&mut self, index: usize, entry: Entry, outcome: StageOutcome, seconds: f64) {
-        let digests = entry.outputs.iter().map(|(name, artifact)| (name.clone(), artifact.digest)).collect();
-        self.products[index] = Some(Product { key: entry.key, digests, outputs: entry.outputs });
-        self.settle(index, Some(entry.key), outcome, seconds);
+    fn finish(&mut self, index: usize, manifest: Arc<Manifest>, outcome: StageOutcome) {
+        let (key, seconds) = (manifest.key, manifest.seconds);
+        let digests = manifest.outputs.iter().map(|(name, artifact)| (name.clone(), artifact.digest)).collect();
+        self.products[index] = Some(Product { manifest, digests });
+        self.settle(index, Some(key), outcome, seconds);
         for dependent in std::mem::take(&mut self.dependents[index]) {
             self.one_input_less(dependent);
         }

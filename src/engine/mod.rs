@@ -87,4 +87,4 @@ pub fn logs_of(runs: &Path, run: &str, slug: &str) -> std::path::PathBuf {
     runs.join(run).join("logs").join(slug)
 }
 
-pub use attempt::{folder as attempts_of, slug};
+pub use attempt::{folder as attempts_of, goes_on, slug};

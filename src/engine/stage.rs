@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use indexmap::IndexMap;
@@ -18,7 +19,7 @@ use super::{Run, attempt, request};
 use crate::exec::{self, Grant, Level, Outcome};
 use crate::plan::{self, Preimage, Reason};
 use crate::spec::model::Instance;
-use crate::store::{Artifact, Entry, Lock, Lookup, Outputs, Waiting};
+use crate::store::{Artifact, Entry, Lock, Lookup, Manifest, Outputs, Waiting};
 
 /// How often a stage that waits looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -49,9 +50,9 @@ pub struct StageInput {
 /// How a stage's thread ended.
 pub enum Ended {
     /// Its program ran to the end, and what came out is published.
-    Executed { entry: Box<Entry>, seconds: f64 },
+    Executed(Arc<Manifest>),
     /// Another process had done the work meanwhile.
-    Found(Box<Entry>),
+    Found(Arc<Manifest>),
     /// It failed; its program may have run or not.
     Failed { failure: Failure, ran: bool },
     /// It was asked to stop.
@@ -93,9 +94,9 @@ impl StageTask<'_> {
         let identity = self.preimage.as_ref().map_or_else(|| source_identity(&self.instance), Preimage::key);
         let Some(_lock) = self.lock(&identity, tell)? else { return Ok(Ended::Interrupted { ran: false }) };
         if let (Some(preimage), false) = (&self.preimage, self.is_forced())
-            && let Lookup::Hit(entry) = self.run.store.lookup(&preimage.key())?
+            && let Lookup::Hit(manifest) = self.run.store.lookup(&preimage.key())?
         {
-            return Ok(Ended::Found(entry));
+            return Ok(Ended::Found(manifest));
         }
         self.attempts(reuse, ran, tell)
     }
@@ -223,12 +224,11 @@ impl StageTask<'_> {
         let preimage = self.final_preimage(success.resolved)?;
         let _publishing = self.run.store.publishing()?;
         let outputs = self.ingest(&success.outputs)?;
-        let seconds = spent.as_secs_f64();
         let ingredients = serde_json::to_value(&preimage).expect("ingredients serialise");
         let mut entry = Entry::new(preimage.key(), ingredients, self.instance.id.clone(), outputs);
         entry.metrics = success.metrics;
         entry.measured = success.measured;
-        entry.measured.insert("seconds".to_owned(), seconds.into());
+        entry.measured.insert("seconds".to_owned(), spent.as_secs_f64().into());
         entry.provenance = success.provenance;
         entry.provenance.insert("run".to_owned(), self.run.id.into());
         let logs = self.logs();
@@ -237,7 +237,7 @@ impl StageTask<'_> {
         self.run.store.publish(&entry)?;
         self.run.store.remember_history(&entry)?;
         attempt::remove_folder(&self.folder())?;
-        Ok(Ended::Executed { entry: Box::new(entry), seconds })
+        Ok(Ended::Executed(Arc::new(Manifest::from(entry))))
     }
 
     /// The ingredients under which the result is published: with what a movable source resolved to, and only if a local

@@ -3,6 +3,8 @@
 //! It knows events and folders, not how stages are carried out. A run that was killed has a journal and no `run.json`;
 //! it is told from the journal.
 
+pub mod keep;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};

@@ -124,7 +124,7 @@ impl Store {
     }
 }
 
-fn identity_of(path: &Path) -> Result<Identity> {
+pub(super) fn identity_of(path: &Path) -> Result<Identity> {
     fs::metadata(path).map(|metadata| Identity::of(&metadata)).map_err(StoreError::io("look at", path))
 }
 

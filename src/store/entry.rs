@@ -1,7 +1,8 @@
 //! Entries: what is known of one key.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use indexmap::IndexMap;
@@ -10,9 +11,12 @@ use neftpipe_protocol::artifact::Metrics;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::blobs::identity_of;
 use super::error::{Result, StoreError};
 use super::files::{read_optional, write_atomic};
-use super::{Artifact, ArtifactFile, Store, layout};
+use super::identity::Identity;
+use super::manifest::Manifest;
+use super::{Artifact, ArtifactFile, Store, layout, lock_ignoring_poison};
 
 /// Version of the record. Entries of another version are not read.
 const FORMAT: u32 = 1;
@@ -53,13 +57,13 @@ pub type Outputs = IndexMap<String, Artifact>;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Lookup {
     /// Everything.
-    Hit(Box<Entry>),
+    Hit(Arc<Manifest>),
     /// Nothing.
     Miss,
     /// The record, but not all of the files.
     Incomplete {
-        /// The record.
-        entry: Box<Entry>,
+        /// What came out when it was made.
+        manifest: Arc<Manifest>,
         /// The files that are missing, with the name of the output before their path.
         missing: Vec<String>,
     },
@@ -83,37 +87,51 @@ impl Entry {
 }
 
 impl Store {
-    /// What the store has for a key. A hit has every file, and each with the bytes that its digest says.
+    /// What the store has for a key. A hit has every file, and each with the bytes that its digest says. One that was not
+    /// asked for lately is marked as used, so that the collector knows.
     ///
     /// # Errors
     /// Where the store cannot be read. Damaged files are set aside and count as missing.
     pub fn lookup(&self, key: &Digest) -> Result<Lookup> {
-        let Some(entry) = self.entry(key)? else { return Ok(Lookup::Miss) };
+        let Some(manifest) = self.manifest(key)? else { return Ok(Lookup::Miss) };
         let mut missing = Vec::new();
-        for (name, artifact) in &entry.outputs {
+        for (name, artifact) in &manifest.outputs {
             for file in self.missing_files(artifact)? {
                 missing.push(format!("{name}/{}", file.path));
             }
         }
-        let entry = Box::new(entry);
-        Ok(if missing.is_empty() { Lookup::Hit(entry) } else { Lookup::Incomplete { entry, missing } })
+        Ok(if missing.is_empty() { Lookup::Hit(manifest) } else { Lookup::Incomplete { manifest, missing } })
     }
 
-    /// The record of a key, whether or not its files are here. One that was not asked for lately is marked as used, so that
-    /// the collector knows.
+    /// The part of a record that a lookup needs: from the index where the record is the one that was indexed.
+    fn manifest(&self, key: &Digest) -> Result<Option<Arc<Manifest>>> {
+        let path = self.entry_path(key);
+        let metadata = match std::fs::symlink_metadata(&path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(StoreError::io("look at", &path)(error)),
+        };
+        let mut identity = Identity::of(&metadata);
+        if let Some(manifest) = lock_ignoring_poison(&self.manifests).get(key, &identity) {
+            if self.mark_used(&path, &metadata) {
+                identity = identity_of(&path)?;
+                lock_ignoring_poison(&self.manifests).insert(identity, Arc::clone(&manifest));
+            }
+            return Ok(Some(manifest));
+        }
+        let Some(entry) = self.entry(key)? else { return Ok(None) };
+        let manifest = Arc::new(Manifest::from(entry));
+        if identity.is_settled(SystemTime::now()) {
+            lock_ignoring_poison(&self.manifests).insert(identity, Arc::clone(&manifest));
+        }
+        Ok(Some(manifest))
+    }
+
+    /// The record of a key, whether or not its files are here.
     ///
     /// # Errors
     /// Where it cannot be read. A record that is damaged is set aside and counts as none.
     pub fn entry(&self, key: &Digest) -> Result<Option<Entry>> {
-        let entry = self.entry_untouched(key)?;
-        if entry.is_some() {
-            self.mark_used(&self.entry_path(key));
-        }
-        Ok(entry)
-    }
-
-    /// The record of a key, without marking it as used.
-    pub(super) fn entry_untouched(&self, key: &Digest) -> Result<Option<Entry>> {
         let path = self.entry_path(key);
         match self.read_entry(&path, key) {
             Err(Unreadable::Damaged) => {
@@ -130,15 +148,19 @@ impl Store {
         decode(&bytes).filter(|entry| entry.key == *key).map(Some).ok_or(Unreadable::Damaged)
     }
 
-    /// Marking costs a system call, so it is done once in a while only, well within the collector's grace.
-    fn mark_used(&self, path: &Path) {
+    /// Says whether the file was changed by it. Done once in a while only, well within the collector's grace.
+    fn mark_used(&self, path: &Path, metadata: &Metadata) -> bool {
         let is_recent = |modified: SystemTime| modified.elapsed().map_or(true, |passed| passed < MARK_AFTER);
-        let marked = std::fs::metadata(path).and_then(|metadata| metadata.modified()).and_then(|modified| {
-            if is_recent(modified) { Ok(()) } else { File::open(path)?.set_modified(SystemTime::now()) }
+        let marked = metadata.modified().and_then(|modified| {
+            let is_due = !is_recent(modified);
+            if is_due {
+                File::open(path)?.set_modified(SystemTime::now())?;
+            }
+            Ok(is_due)
         });
-        if let Err(error) = marked {
-            tracing::debug!("{} cannot be marked as used: {error}", path.display());
-        }
+        marked
+            .inspect_err(|error| tracing::debug!("{} cannot be marked as used: {error}", path.display()))
+            .unwrap_or(false)
     }
 
     /// The keys of all records, sorted.

@@ -93,7 +93,7 @@ impl Store {
         let mut live = Live { entries: Vec::new(), blobs: HashMap::new(), bytes: 0 };
         for key in self.keys()? {
             let is_safe = policy.pinned.contains(&key) || is_younger(&self.entry_path(&key), policy.grace)?;
-            let Some(entry) = self.entry_untouched(&key)? else { continue };
+            let Some(entry) = self.entry(&key)? else { continue };
             if is_safe || policy.keep.contains(&key) {
                 live.add(entry, is_safe);
             } else {

@@ -14,6 +14,7 @@ pub const ENTRIES: &str = "entries";
 pub const HISTORY: &str = "history";
 pub const IDENTITIES: &str = "identities";
 pub const LOCKS: &str = "locks";
+pub const MANIFESTS: &str = "manifests";
 pub const ROWS: &str = "rows";
 pub const RUNS: &str = "runs";
 pub const STATES: &str = "states";

@@ -17,6 +17,8 @@ mod identity;
 mod ingest;
 mod layout;
 mod lock;
+mod log;
+mod manifest;
 mod rows;
 mod states;
 mod verify;
@@ -31,16 +33,19 @@ pub use error::{Result, StoreError};
 pub use files::remove_tree;
 pub use gc::{Collected, Policy};
 pub use lock::{Guard, Lock, Waiting};
+pub use manifest::Manifest;
 pub use verify::Verified;
 pub use view::Materialize;
 
 use identity::Identities;
+use manifest::Manifests;
 
 /// An open store. Cheap to share by reference between threads.
 #[derive(Debug)]
 pub struct Store {
     root: PathBuf,
     identities: Mutex<Identities>,
+    manifests: Mutex<Manifests>,
     damage: Mutex<Vec<Damage>>,
 }
 
@@ -61,8 +66,9 @@ impl Store {
     pub fn open(root: &Path) -> Result<Self> {
         let root = std::path::absolute(root).map_err(StoreError::io("find", root))?;
         layout::prepare(&root)?;
-        let identities = Identities::load(&root.join(layout::IDENTITIES));
-        Ok(Self { root, identities: Mutex::new(identities), damage: Mutex::default() })
+        let identities = Mutex::new(Identities::load(&root.join(layout::IDENTITIES)));
+        let manifests = Mutex::new(Manifests::load(&root.join(layout::MANIFESTS)));
+        Ok(Self { root, identities, manifests, damage: Mutex::default() })
     }
 
     /// The store's folder, absolute.
@@ -90,12 +96,13 @@ impl Store {
         std::mem::take(&mut lock_ignoring_poison(&self.damage))
     }
 
-    /// Writes down which files were checked, so that the next process need not hash them. A store that cannot be
+    /// Writes down what was read and which files were checked, so that the next process need not hash them. A store that cannot be
     /// written to loses only time by that.
     pub fn flush(&self) {
-        let path = self.path(layout::IDENTITIES);
-        if let Err(error) = lock_ignoring_poison(&self.identities).flush(&path) {
-            tracing::warn!("{}: {error}", path.display());
+        let identities = lock_ignoring_poison(&self.identities).flush();
+        let manifests = lock_ignoring_poison(&self.manifests).flush();
+        if let Err(error) = identities.and(manifests) {
+            tracing::warn!("the indexes of {} cannot be written: {error}", self.root.display());
         }
     }
 

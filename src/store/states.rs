@@ -51,7 +51,7 @@ impl Store {
     /// Where it cannot be read or laid out.
     pub fn lay_out_state(&self, key: &Digest, to: &Path) -> Result<bool> {
         let place = self.state_path(key);
-        let Some(manifest) = self.manifest(&place)? else { return Ok(false) };
+        let Some(manifest) = self.whole_state(&place)? else { return Ok(false) };
         let files = place.join(FILES);
         for file in &manifest.files {
             let link = to.join(&file.path);
@@ -75,7 +75,7 @@ impl Store {
     }
 
     /// The manifest of a state whose files are what it says. A state that is damaged is removed.
-    fn manifest(&self, place: &Path) -> Result<Option<Artifact>> {
+    fn whole_state(&self, place: &Path) -> Result<Option<Artifact>> {
         let Some(bytes) = read_optional(&place.join(MANIFEST))? else { return Ok(None) };
         let manifest: Option<Artifact> = serde_json::from_slice(&bytes).ok();
         let whole = manifest.filter(|manifest| {
