@@ -7,6 +7,7 @@
 mod download;
 mod jsonl;
 mod judge;
+mod report;
 mod tokenize;
 
 use std::process::ExitCode;
@@ -23,7 +24,7 @@ const NAME: &str = env!("CARGO_PKG_NAME");
 /// The program's version in descriptions and provenance.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// What it carries out.
-const KINDS: &[Kind] = &[Kind::Download, Kind::Tokenize, Kind::Judge];
+const KINDS: &[Kind] = &[Kind::Download, Kind::Tokenize, Kind::Judge, Kind::Report];
 
 struct Basic;
 
@@ -40,6 +41,7 @@ impl Worker for Basic {
             Kind::Download => download::execute(job),
             Kind::Tokenize => tokenize::execute(job),
             Kind::Judge => judge::execute(job),
+            Kind::Report => report::execute(job),
             other => Err(Failure::internal(format!("{NAME} does not carry out {other}"))),
         }
     }

@@ -1,0 +1,117 @@
+//! `report`: one self-contained page that people want to read, and `report.json` with every figure of it.
+//!
+//! [`collect`] and [`verdicts`] read the inputs, [`panels`] and [`figures`] arrange them, [`statistics`] compares arms,
+//! [`file`] is what is written as JSON, and [`page`] draws it. Equal inputs give equal bytes: no times, no host facts, and
+//! not the name of the report's own stage, which is in no key.
+
+mod answers;
+mod collect;
+mod curves;
+mod drawing;
+mod figures;
+mod file;
+mod files;
+mod histogram;
+mod lineage;
+mod measures;
+mod packed;
+mod page;
+mod panels;
+mod place;
+mod sentences;
+mod statistics;
+mod verdicts;
+
+use std::fs;
+
+use indexmap::IndexMap;
+use neftpipe_protocol::artifact::Metrics;
+use neftpipe_protocol::params::ReportParams;
+use neftpipe_protocol::request::{Input, Success};
+use neftpipe_protocol::worker::{Job, Outcome, io_failure, write_json};
+use neftpipe_protocol::{ArtifactType, Failure};
+use serde_json::Value;
+
+use collect::{AnswerSet, Run, read_answers, read_run};
+use figures::Figure;
+use file::{Material, ReportFile};
+use lineage::Origins;
+use panels::{answer_panels, run_panels};
+use statistics::{Differences, differences};
+
+/// The output.
+const OUTPUT: &str = "report";
+
+/// Writes the report.
+///
+/// # Errors
+/// Where the parameters name axes that no input has, an input is not what its artifact promises, or nothing can be written.
+pub fn execute(job: &Job) -> Result<Outcome, Failure> {
+    let params: ReportParams = job.params()?;
+    let slots = ["train", "answers", "verdict"];
+    place::check_axes(&params, slots.iter().flat_map(|slot| job.inputs(slot)))?;
+    let origins = Origins::new(job.request.lineage.as_ref());
+    let runs = read_each(job.inputs("train"), |input| read_run(input, &params, &origins))?;
+    let mut answers = read_each(job.inputs("answers"), |input| read_answers(input, &params, &origins))?;
+    for verdict in job.inputs("verdict") {
+        verdicts::add_verdict(verdict, &origins, &mut answers)?;
+    }
+    write(job, &params, &runs, &answers)
+}
+
+/// Reads the inputs of a slot, each instance once.
+fn read_each<T>(inputs: &[Input], read: impl Fn(&Input) -> Result<T, Failure>) -> Result<Vec<T>, Failure> {
+    let by_stage: IndexMap<&str, &Input> = inputs.iter().map(|input| (input.stage.as_str(), input)).collect();
+    by_stage.values().map(|input| read(input)).collect()
+}
+
+fn write(job: &Job, params: &ReportParams, runs: &[Run], answers: &[AnswerSet]) -> Result<Outcome, Failure> {
+    let (run_panels, answer_panels) = (run_panels(runs), answer_panels(answers));
+    let figures: Vec<Figure> = run_panels
+        .iter()
+        .flat_map(figures::of_runs)
+        .chain(answer_panels.iter().flat_map(figures::of_answers))
+        .collect();
+    job.progress(0, Some(2), "parts", Some("comparing arms".to_owned()));
+    let differences = differences(&figures, params);
+    let notes = sentences::notes(&figures, params);
+    let figures: Vec<(Figure, Differences)> = figures.into_iter().zip(differences).collect();
+    let report = ReportFile::new(Material {
+        params,
+        runs,
+        answers,
+        run_panels: &run_panels,
+        answer_panels: &answer_panels,
+        figures: &figures,
+        notes,
+        lineage: job.request.lineage.as_ref(),
+    });
+    job.progress(1, Some(2), "parts", Some("drawing the page".to_owned()));
+    let page = page::render(&report, &figures, &answer_panels, runs, job)?;
+    let out = job.output(OUTPUT)?;
+    write_json(&out.join("report.json"), &report)?;
+    let index = out.join("index.html");
+    fs::write(&index, page).map_err(|error| io_failure("write", &index, &error))?;
+    job.progress(2, Some(2), "parts", None);
+    Ok(Outcome::Succeeded(Box::new(Success {
+        outputs: [(OUTPUT.to_owned(), ArtifactType::Report)].into_iter().collect(),
+        metrics: headline(&report),
+        ..Success::default()
+    })))
+}
+
+/// The mean of every compared measure by arm: `neft5.loss_heldout`, with the stage or column where one name would stand for
+/// several figures.
+fn headline(report: &ReportFile<'_>) -> Metrics {
+    let mut metrics = Metrics::new();
+    for figure in report.figures.iter().filter(|figure| figure.is_compared) {
+        for (arm, scores) in &figure.arms {
+            let mut name = vec![arm.clone(), figure.name.clone()];
+            if metrics.contains_key(&name.join(".")) {
+                name.extend(figure.column.values().cloned().chain([figure.stage.clone()]));
+            }
+            metrics.insert(name.join("."), Value::from(scores.mean));
+        }
+    }
+    metrics
+}

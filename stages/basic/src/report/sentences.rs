@@ -1,0 +1,166 @@
+//! Plain words for what the figures show: one summary an arm, and what a reader must bear in mind.
+
+use indexmap::IndexMap;
+use neftpipe_measures::comparison::Finding;
+use neftpipe_measures::sentence::Quantity;
+use neftpipe_protocol::params::ReportParams;
+use serde::Serialize;
+
+use super::figures::Figure;
+use super::lineage::Role;
+use super::measures::Subject;
+use super::place::display;
+use super::statistics::{Difference, Differences};
+
+/// Below this many seeds an interval says little about how results vary between seeds.
+const FEW_SEEDS: usize = 5;
+/// Below this many prompts or rows only large effects can be seen.
+const FEW_PROMPTS: usize = 100;
+
+/// What can be said of one arm.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Summary {
+    /// The arm.
+    pub arm: String,
+    /// What it was compared with.
+    pub baseline: String,
+    /// What differs, as `loss on trained rows is higher by 0.031 nats`.
+    pub claims: Vec<String>,
+    /// What cannot be told apart, as `loss on held-out rows`.
+    pub open: Vec<String>,
+    /// What was exactly equal.
+    pub equal: Vec<String>,
+}
+
+/// Summaries of the arms of some figures, without those that a judge made.
+pub fn summaries<'a>(figures: impl Iterator<Item = (&'a Figure, &'a Differences)>) -> Vec<Summary> {
+    let mut summaries: IndexMap<String, Summary> = IndexMap::new();
+    for (figure, differences) in figures.filter(|(figure, _)| figure.measure.subject != Subject::Preference) {
+        for (arm, difference) in &differences.by_arm {
+            let summary = summaries.entry(arm.clone()).or_insert_with(|| Summary {
+                arm: arm.clone(),
+                baseline: difference.baseline.clone(),
+                claims: Vec::new(),
+                open: Vec::new(),
+                equal: Vec::new(),
+            });
+            match difference.judged.finding {
+                Finding::Higher => summary.claims.push(claim(figure, difference, "higher")),
+                Finding::Lower => summary.claims.push(claim(figure, difference, "lower")),
+                Finding::Identical => summary.equal.push(figure.phrase.clone()),
+                Finding::NotDistinguishable | Finding::NotAfterCorrection | Finding::TooFewPrompts => {
+                    summary.open.push(figure.phrase.clone());
+                }
+            }
+        }
+    }
+    summaries.into_values().collect()
+}
+
+fn claim(figure: &Figure, difference: &Difference, direction: &str) -> String {
+    let size = difference.judged.comparison.bootstrap.mean.abs();
+    format!("{} is {direction} by {}", figure.phrase, with_unit(size, &figure.quantity))
+}
+
+/// A value with its unit: `0.031 nats`, `12.5%`.
+pub fn with_unit(value: f64, quantity: &Quantity<'_>) -> String {
+    let number = number(value, quantity);
+    match quantity.unit {
+        "" => number,
+        "%" => format!("{number}%"),
+        unit => format!("{number} {unit}"),
+    }
+}
+
+/// A value in the unit of its quantity, with a true minus sign and no sign before 0.
+pub fn number(value: f64, quantity: &Quantity<'_>) -> String {
+    let digits = quantity.decimals;
+    let text = format!("{:.digits$}", (value * quantity.scale).abs());
+    let is_zero = text.chars().all(|c| matches!(c, '0' | '.'));
+    if value < 0.0 && !is_zero { format!("−{text}") } else { text }
+}
+
+/// A p-value to two significant digits, `< 0.001` below.
+pub fn p_value(p: f64) -> String {
+    if p < 0.001 {
+        "< 0.001".to_owned()
+    } else if p < 0.0995 {
+        format!("{p:.3}")
+    } else {
+        format!("{p:.2}")
+    }
+}
+
+/// What a reader must bear in mind about the size of the experiment.
+pub fn notes(figures: &[Figure], params: &ReportParams) -> Vec<String> {
+    let mut notes = Vec::new();
+    if !figures.iter().flat_map(|figure| figure.arms.values()).any(|arm| arm.is_baseline) {
+        notes.push(no_baseline(params));
+    }
+    let seeds = figures.iter().flat_map(|figure| figure.arms.values()).map(|arm| arm.replicates.len()).max();
+    match seeds {
+        Some(1) => notes.push(
+            "One run an arm: the intervals speak of prompts alone. Another seed may well show another sign.".to_owned(),
+        ),
+        Some(seeds) if seeds < FEW_SEEDS => notes.push(format!(
+            "{seeds} seeds an arm: the intervals count them in, but so few say little about how results vary between seeds."
+        )),
+        _ => {}
+    }
+    let small: Vec<String> =
+        sizes(figures).into_iter().filter(|&(_, n)| n < FEW_PROMPTS).map(|(what, n)| format!("{n} {what}")).collect();
+    if !small.is_empty() {
+        notes.push(format!(
+            "A small experiment ({}): each sentence names the smallest effect that it could have shown; anything below that \
+             may be there unseen.",
+            small.join(", ")
+        ));
+    }
+    notes
+}
+
+fn no_baseline(params: &ReportParams) -> String {
+    if params.baseline.is_empty() {
+        return "No arm is named as the baseline, so nothing is compared.".to_owned();
+    }
+    let axis = |(axis, value): (&String, &serde_json::Value)| format!("{axis}={}", display(value));
+    let baseline: Vec<_> = params.baseline.iter().map(axis).collect();
+    format!("No input is the baseline {}, so nothing is compared.", baseline.join(", "))
+}
+
+/// How many prompts or rows the compared figures have, each kind once.
+fn sizes(figures: &[Figure]) -> IndexMap<String, usize> {
+    let mut sizes: IndexMap<String, usize> = IndexMap::new();
+    for figure in figures.iter().filter(|figure| figure.measure.is_compared) {
+        let what = match (figure.measure.subject, figure.role) {
+            (Subject::TrainedRows, _) => "trained rows probed",
+            (Subject::HeldOutRows, _) => "held-out rows probed",
+            (_, Some(Role::Trained)) => "trained prompts",
+            (_, Some(Role::HeldOut)) => "held-out prompts",
+            _ => "prompts",
+        };
+        let n = figure.arms.values().flat_map(|arm| &arm.replicates).map(|run| run.scores.len()).max().unwrap_or(0);
+        let size = sizes.entry(what.to_owned()).or_insert(n);
+        *size = n.min(*size);
+    }
+    sizes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_in_their_unit() {
+        let share = Quantity { unit: "%", scale: 100.0, decimals: 1, better: None };
+        assert_eq!(with_unit(-0.125, &share), "−12.5%");
+        assert_eq!(number(-0.0001, &share), "0.0");
+        let nats = Quantity { unit: "nats", scale: 1.0, decimals: 3, better: None };
+        assert_eq!(with_unit(1.5, &nats), "1.500 nats");
+    }
+
+    #[test]
+    fn small_p_values_are_bounded() {
+        assert_eq!([0.00002, 0.0123, 0.4, 1.0].map(p_value), ["< 0.001", "0.012", "0.40", "1.00"]);
+    }
+}

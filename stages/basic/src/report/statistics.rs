@@ -1,0 +1,199 @@
+//! Compares every arm of every figure with the baseline, and decides each family of arms together.
+//!
+//! Comparisons on what a judge preferred are a family of their own, so that a verdict which only demonstrates changes no
+//! sentence about what needs no judge.
+
+use indexmap::IndexMap;
+use neftpipe_measures::bootstrap::DRAWS;
+use neftpipe_measures::comparison::{Comparison, Judged, compare, judge_family};
+use neftpipe_measures::contrast::{Contrast, ContrastError, Replicate};
+use neftpipe_measures::sentence::sentence;
+use neftpipe_protocol::params::ReportParams;
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::figures::{ArmScores, Figure};
+use super::measures::Subject;
+use super::place::display;
+
+/// Every bootstrap starts from this seed.
+const SEED: u64 = 0;
+/// The family of arms that the parameters put into none.
+const COMMON_FAMILY: &str = "all arms";
+/// The same where the parameters name families.
+const OTHER_FAMILY: &str = "other arms";
+/// What a preference is compared with where the baseline itself was not judged: as many wins as losses.
+const EVEN: &str = "an even split";
+
+/// An arm against the baseline on one figure.
+#[derive(Debug, Clone, Serialize)]
+pub struct Difference {
+    /// The family of arms it was decided in.
+    pub family: String,
+    /// What it was compared with.
+    pub baseline: String,
+    /// The figures and the finding.
+    #[serde(flatten)]
+    pub judged: Judged,
+    /// The same in plain words.
+    pub sentence: String,
+}
+
+/// The differences of one figure, and why others have none.
+#[derive(Default)]
+pub struct Differences {
+    /// By arm.
+    pub by_arm: IndexMap<String, Difference>,
+    /// Arms that could not be compared, and why.
+    pub problems: IndexMap<String, ContrastError>,
+}
+
+/// One comparison to make.
+struct Task<'a> {
+    figure: usize,
+    arm: &'a str,
+    baseline: String,
+    family: (String, bool),
+    contrast: Contrast,
+}
+
+/// Compares the figures, each with its own baseline arm; the answer has one entry a figure.
+pub fn differences(figures: &[Figure], params: &ReportParams) -> Vec<Differences> {
+    let mut all: Vec<Differences> = figures.iter().map(|_| Differences::default()).collect();
+    let mut tasks = Vec::new();
+    for (at, figure) in figures.iter().enumerate().filter(|(_, figure)| figure.measure.is_compared) {
+        for (arm, scores) in figure.arms.iter().filter(|(_, scores)| !scores.is_baseline) {
+            let Some((baseline, replicates)) = baseline(figure, scores, params) else { continue };
+            let family = (family(arm, params), figure.measure.subject == Subject::Preference);
+            match Contrast::between(&scores.replicates, &replicates) {
+                Ok(contrast) => tasks.push(Task { figure: at, arm, baseline, family, contrast }),
+                Err(error) => _ = all[at].problems.insert(arm.clone(), error),
+            }
+        }
+    }
+    for (task, judged) in decide(&tasks) {
+        let sentence = sentence(&judged, &task.baseline, &figures[task.figure].quantity);
+        let difference =
+            Difference { family: task.family.0.clone(), baseline: task.baseline.clone(), judged, sentence };
+        all[task.figure].by_arm.insert(task.arm.to_owned(), difference);
+    }
+    all
+}
+
+/// The runs to compare with. Preferences are already against a reference: where the baseline was not judged itself, half a
+/// win on every prompt stands for it.
+fn baseline(figure: &Figure, arm: &ArmScores, params: &ReportParams) -> Option<(String, Vec<Replicate>)> {
+    if let Some((name, scores)) = figure.arms.iter().find(|(_, scores)| scores.is_baseline) {
+        return Some((name.clone(), scores.replicates.clone()));
+    }
+    if figure.measure.subject != Subject::Preference || params.baseline.is_empty() {
+        return None;
+    }
+    let even = |run: &Replicate| Replicate {
+        label: run.label.clone(),
+        scores: run.scores.keys().map(|prompt| (prompt.clone(), 0.5)).collect(),
+    };
+    Some((EVEN.to_owned(), arm.replicates.iter().map(even).collect()))
+}
+
+fn family(arm: &str, params: &ReportParams) -> String {
+    let holds = |values: &Vec<serde_json::Value>| values.iter().any(|value| display(value) == arm);
+    let named = params.families.iter().find(|(_, values)| holds(values)).map(|(name, _)| name.clone());
+    named.unwrap_or_else(|| if params.families.is_empty() { COMMON_FAMILY } else { OTHER_FAMILY }.to_owned())
+}
+
+/// Measures all contrasts and decides each family, keeping the order of the tasks.
+fn decide<'t, 'a>(tasks: &'t [Task<'a>]) -> Vec<(&'t Task<'a>, Judged)> {
+    let comparisons: Vec<Comparison> = tasks.par_iter().map(|task| compare(&task.contrast, SEED, DRAWS)).collect();
+    let mut families: IndexMap<&(String, bool), Vec<usize>> = IndexMap::new();
+    for (at, task) in tasks.iter().enumerate() {
+        families.entry(&task.family).or_default().push(at);
+    }
+    let mut judged: Vec<(usize, Judged)> = Vec::with_capacity(tasks.len());
+    for members in families.values() {
+        let family: Vec<_> = members.iter().map(|&at| comparisons[at].clone()).collect();
+        judged.extend(members.iter().copied().zip(judge_family(&family)));
+    }
+    judged.sort_by_key(|&(at, _)| at);
+    judged.into_iter().map(|(at, judged)| (&tasks[at], judged)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::measures::{LOSS_TRAINED, Measure, WIN_RATE};
+    use neftpipe_measures::comparison::Finding;
+    use serde_json::json;
+
+    fn scores(values: impl Iterator<Item = f64>, is_baseline: bool) -> ArmScores {
+        let scores = values.enumerate().map(|(at, value)| (format!("{at:03}"), value)).collect();
+        ArmScores { replicates: vec![Replicate { label: "seed=0".into(), scores }], is_baseline }
+    }
+
+    fn figure(measure: &'static Measure, arms: Vec<(&str, ArmScores)>) -> Figure {
+        Figure {
+            measure,
+            quantity: measure.quantity,
+            column: IndexMap::new(),
+            stage: "train".into(),
+            role: None,
+            title: String::new(),
+            phrase: String::new(),
+            heading: String::new(),
+            about: String::new(),
+            arms: arms.into_iter().map(|(name, scores)| (name.to_owned(), scores)).collect(),
+        }
+    }
+
+    fn wave(centre: f64) -> impl Iterator<Item = f64> {
+        (0..40).map(move |at| centre + if at % 2 == 0 { 0.3 } else { -0.3 })
+    }
+
+    fn params(families: serde_json::Value) -> ReportParams {
+        serde_json::from_value(json!({"rows": "variant", "baseline": {"variant": "plain"}, "families": families}))
+            .unwrap()
+    }
+
+    fn losses(more: Vec<(&'static str, ArmScores)>) -> Figure {
+        let mut arms = vec![("plain", scores([1.0; 40].into_iter(), true)), ("neft5", scores(wave(1.11), false))];
+        arms.extend(more);
+        figure(&LOSS_TRAINED, arms)
+    }
+
+    #[test]
+    fn a_later_arm_in_its_own_family_changes_no_earlier_sentence() {
+        let families = json!({"first": ["neft5"], "late": ["neft10", "neft15"]});
+        let before = differences(&[losses(vec![])], &params(families.clone()));
+        let late = vec![("neft10", scores(wave(1.0), false)), ("neft15", scores(wave(1.0), false))];
+        let after = differences(&[losses(late)], &params(families));
+        let sentence = |all: &[Differences]| all[0].by_arm["neft5"].sentence.clone();
+        assert_eq!(sentence(&before), sentence(&after));
+        assert_eq!(after[0].by_arm["neft10"].judged.family_size, 2);
+    }
+
+    #[test]
+    fn arms_without_families_are_decided_together() {
+        let late = vec![("neft10", scores(wave(1.0), false))];
+        let all = differences(&[losses(late)], &params(json!({})));
+        assert_eq!(all[0].by_arm["neft5"].judged.family_size, 2);
+        assert_eq!(all[0].by_arm["neft10"].judged.finding, Finding::NotDistinguishable);
+        assert!(!all[0].by_arm.contains_key("plain"));
+    }
+
+    #[test]
+    fn a_judge_changes_no_sentence_about_losses() {
+        let wins = figure(&WIN_RATE, vec![("neft5", scores(wave(0.6), false))]);
+        let all = differences(&[losses(vec![]), wins], &params(json!({})));
+        assert_eq!(all[0].by_arm["neft5"].judged.family_size, 1);
+        assert_eq!(all[1].by_arm["neft5"].baseline, EVEN);
+        assert!((all[1].by_arm["neft5"].judged.comparison.bootstrap.mean - 0.1).abs() < 1e-12);
+    }
+
+    #[test]
+    fn what_shares_no_rows_is_a_problem_not_a_figure() {
+        let mut other = scores([1.0; 3].into_iter(), false);
+        other.replicates[0].scores = [("elsewhere".to_owned(), 1.0)].into_iter().collect();
+        let all = differences(&[losses(vec![("foreign", other)])], &params(json!({})));
+        assert!(matches!(all[0].problems["foreign"], ContrastError::NoSharedPrompt { .. }));
+    }
+}

@@ -1,0 +1,138 @@
+//! Adds what was judged to the answers it was judged on.
+//!
+//! A verdict is known by the lineage to be of some answers, or, without lineage, by equal axes and prompts.
+
+use std::collections::HashMap;
+
+use indexmap::IndexMap;
+use neftpipe_measures::leaderboard::{Annotation, LeaderboardLine, leaderboard_line};
+use neftpipe_protocol::Failure;
+use neftpipe_protocol::request::Input;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::collect::{AnswerSet, prompt_names};
+use super::files::{malformed, read_json, read_lines, read_optional_json};
+use super::lineage::Origins;
+use super::measures;
+
+/// The annotator that is a small local model.
+const LOCAL_JUDGE: &str = "local";
+/// What is said of a small local model's judgement where the verdict says nothing.
+const DEMONSTRATION: &str = "demonstration: a small local judge";
+
+/// One judge's comparison of answers with a reference.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Judgement {
+    /// The judge's name.
+    pub annotator: String,
+    /// What its figures must be read with: that they are a demonstration, say.
+    pub caution: Option<String>,
+    /// The arm it was compared with, or the generator's name.
+    pub reference: String,
+    /// AlpacaEval's figures.
+    #[serde(flatten)]
+    pub line: LeaderboardLine,
+    /// 1 for the reference to 2 for the model, by row of the answers.
+    #[serde(skip)]
+    pub preferences: Vec<Option<f64>>,
+}
+
+/// The part of `verdict.json` that stands in no row.
+#[derive(Deserialize)]
+struct VerdictFile {
+    #[serde(default)]
+    comparison: Option<ComparisonFigures>,
+}
+
+#[derive(Deserialize)]
+struct ComparisonFigures {
+    #[serde(default)]
+    label: Option<String>,
+    #[serde(default)]
+    length_controlled_winrate: Option<f64>,
+    #[serde(default)]
+    lc_standard_error: Option<f64>,
+}
+
+/// A row of `annotations.json`.
+#[derive(Deserialize)]
+struct AnnotationRow {
+    #[serde(default)]
+    input: String,
+    #[serde(default)]
+    annotator: String,
+    #[serde(flatten)]
+    annotation: Annotation,
+}
+
+/// Reads a verdict into the answers it is of. A verdict on answers that the report was not given is passed over: there is
+/// nobody to show it with.
+///
+/// # Errors
+/// Where a file is not what a verdict promises.
+pub fn add_verdict(input: &Input, origins: &Origins<'_>, sets: &mut [AnswerSet]) -> Result<(), Failure> {
+    let verdict: VerdictFile = read_json(input, "verdict.json")?;
+    let rows: Vec<IndexMap<String, Value>> = read_lines(input, "rows.jsonl")?;
+    let annotations: Vec<AnnotationRow> = read_optional_json(input, "annotations.json")?.unwrap_or_default();
+    let names = annotations.iter().map(|row| (row.annotation.instruction.as_str(), row.input.as_str()));
+    let names = prompt_names(names);
+    let Some(at) = find_judged(input, origins, &names, sets) else { return Ok(()) };
+    add_measures(input, &rows, &mut sets[at])?;
+    if let Some(first) = annotations.first() {
+        let annotator = first.annotator.clone();
+        let reference = reference_name(input, origins, sets).unwrap_or_else(|| first.annotation.generator_1.clone());
+        let preferences = align(&names, &annotations, &sets[at]);
+        let line = line(input, &verdict, annotations)?;
+        let label = verdict.comparison.and_then(|comparison| comparison.label);
+        let caution = label.or_else(|| (annotator == LOCAL_JUDGE).then(|| DEMONSTRATION.to_owned()));
+        sets[at].judgements.push(Judgement { annotator, caution, reference, line, preferences });
+    }
+    Ok(())
+}
+
+fn find_judged(input: &Input, origins: &Origins<'_>, prompts: &[String], sets: &[AnswerSet]) -> Option<usize> {
+    if let Some((answers, _)) = origins.judged(input) {
+        return sets.iter().position(|set| set.stage == answers);
+    }
+    let holds = |set: &AnswerSet| prompts.iter().all(|prompt| set.prompts.contains(prompt));
+    sets.iter().position(|set| set.input.axes == input.axes && holds(set))
+}
+
+/// The arm whose answers were the reference.
+fn reference_name(input: &Input, origins: &Origins<'_>, sets: &[AnswerSet]) -> Option<String> {
+    let (_, reference) = origins.judged(input)?;
+    sets.iter().find(|set| Some(set.stage.as_str()) == reference).map(|set| set.place.arm.clone())
+}
+
+/// `rows.jsonl` has a row for each answer, in their order.
+fn add_measures(input: &Input, rows: &[IndexMap<String, Value>], set: &mut AnswerSet) -> Result<(), Failure> {
+    let (found, expected) = (rows.len(), set.rows.len());
+    if found != 0 && found != expected {
+        return Err(malformed(
+            input,
+            "rows.jsonl",
+            format!("{found} rows for the {expected} answers of {}", set.stage),
+        ));
+    }
+    for (known, row) in set.measures.iter_mut().zip(rows) {
+        known.extend(measures::of_verdict(row));
+    }
+    Ok(())
+}
+
+fn align(names: &[String], annotations: &[AnnotationRow], set: &AnswerSet) -> Vec<Option<f64>> {
+    let preference_of: HashMap<&str, Option<f64>> =
+        names.iter().zip(annotations).map(|(name, row)| (name.as_str(), row.annotation.preference)).collect();
+    set.prompts.iter().map(|prompt| preference_of.get(prompt.as_str()).copied().flatten()).collect()
+}
+
+fn line(input: &Input, verdict: &VerdictFile, rows: Vec<AnnotationRow>) -> Result<LeaderboardLine, Failure> {
+    let annotations: Vec<_> = rows.into_iter().map(|row| row.annotation).collect();
+    let mut line = leaderboard_line(&annotations, None).map_err(|error| malformed(input, "annotations.json", error))?;
+    if let Some(comparison) = &verdict.comparison {
+        line.length_controlled_winrate = comparison.length_controlled_winrate;
+        line.lc_standard_error = comparison.lc_standard_error;
+    }
+    Ok(line)
+}

@@ -1,0 +1,164 @@
+//! The report over a made-up sweep, through the worker program.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+#[path = "report/sweep.rs"]
+mod sweep;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+use sweep::{ARMS, PROMPTS, Sweep};
+
+struct Written {
+    page: String,
+    report: Value,
+    result: Value,
+}
+
+fn exec(attempt: &Path) -> (bool, Value) {
+    let request = attempt.join("request.json");
+    let status = Command::new(env!("CARGO_BIN_EXE_neftpipe-stage"))
+        .args(["exec", "--request"])
+        .arg(&request)
+        .current_dir(attempt)
+        .output()
+        .unwrap()
+        .status;
+    (status.success(), serde_json::from_slice(&fs::read(attempt.join("result.json")).unwrap()).unwrap())
+}
+
+fn report(sweep: Sweep, params: &Value) -> Written {
+    let dir = tempfile::tempdir().unwrap();
+    let attempt = sweep::write(dir.path(), sweep, params);
+    let (succeeded, result) = exec(&attempt);
+    assert!(succeeded, "{result}");
+    let out = attempt.join("out/report");
+    Written {
+        page: fs::read_to_string(out.join("index.html")).unwrap(),
+        report: serde_json::from_slice(&fs::read(out.join("report.json")).unwrap()).unwrap(),
+        result,
+    }
+}
+
+/// Leaves the page of the whole sweep for a browser: `KEPT_PAGE=/tmp/page.html cargo test -p neftpipe-stage --test report kept`.
+#[test]
+fn kept_page() {
+    let Written { page, .. } = report(WHOLE, &sweep::params());
+    if let Ok(path) = std::env::var("KEPT_PAGE") {
+        fs::write(path, page).unwrap();
+    }
+}
+
+const WHOLE: Sweep = Sweep { with_answers: true, with_lineage: true };
+
+fn figure<'a>(report: &'a Value, name: &str) -> &'a Value {
+    report["figures"].as_array().unwrap().iter().find(|figure| figure["name"] == name).unwrap()
+}
+
+#[test]
+fn the_truth_is_found_and_nothing_else() {
+    let Written { report, result, .. } = report(WHOLE, &sweep::params());
+    let finding = |name: &str, arm: &str| figure(&report, name)["arms"][arm]["difference"]["finding"].clone();
+    assert_eq!(finding("loss_trained", "neft10"), "higher");
+    assert_eq!(finding("loss_heldout", "neft10"), "not_distinguishable");
+    assert_eq!(finding("rouge_l_trained", "neft10"), "lower");
+    assert_eq!(finding("characters", "neft10"), "higher");
+    assert!(figure(&report, "loss_trained")["arms"]["plain"]["difference"].is_null(), "the baseline against itself");
+    let sentence = figure(&report, "loss_heldout")["arms"]["neft5"]["difference"]["sentence"].as_str().unwrap();
+    assert!(sentence.contains("not distinguishable from plain at n = 32, 2 seeds"), "{sentence}");
+    assert!(sentence.contains("smallest effect that this n could have shown"), "{sentence}");
+    let mean = result["metrics"]["neft10.loss_trained"].as_f64().unwrap();
+    assert_eq!(mean, figure(&report, "loss_trained")["arms"]["neft10"]["mean"].as_f64().unwrap());
+}
+
+#[test]
+fn arms_seeds_and_labels_stand_where_they_belong() {
+    let Written { report, .. } = report(WHOLE, &sweep::params());
+    let names: Vec<_> = report["arms"].as_array().unwrap().iter().map(|arm| arm["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["plain", "neft5", "neft10", "untouched model"]);
+    assert_eq!(report["arms"][1]["settings"], json!({"neft.alpha": 5.0}));
+    let lengths = figure(&report, "characters");
+    assert_eq!(lengths["prompts"], "held_out");
+    assert_eq!(lengths["arms"]["neft5"]["replicates"].as_array().unwrap().len(), 2);
+    let untouched = &lengths["arms"]["untouched model"];
+    assert_eq!(untouched["replicates"][0]["n"], PROMPTS);
+    assert_eq!(untouched["difference"]["comparison"]["pairing"], "one_for_all");
+    assert!(figure(&report, "loss_trained")["arms"]["untouched model"].is_null());
+    assert!((figure(&report, "log_diversity")["arms"]["plain"]["mean"].as_f64().unwrap() - 10.95).abs() < 1e-9);
+    assert_eq!(report["judgements"].as_array().unwrap().len(), 6);
+    assert_eq!(report["judgements"][2]["reference"], "plain");
+}
+
+#[test]
+fn the_page_is_whole_closed_and_safe() {
+    let Written { page, .. } = report(WHOLE, &sweep::params());
+    for text in [
+        "NEFTune on a made-up model",
+        "neft10",
+        "untouched model",
+        "demonstration: a small local judge",
+        "2 seeds an arm",
+    ] {
+        assert!(page.contains(text), "{text}");
+    }
+    assert_eq!(page.matches("<script").count(), page.matches("</script>").count());
+    assert!(!page.contains("alert(1)") && !page.contains("document.title = "), "answers stand packed or escaped");
+    for outside in ["src=", "href=\"http", "url(", "@import", "fetch(", "XMLHttpRequest"] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+}
+
+#[test]
+fn equal_inputs_give_equal_bytes() {
+    let first = report(WHOLE, &sweep::params());
+    let second = report(WHOLE, &sweep::params());
+    assert!(first.page == second.page);
+    assert_eq!(first.report, second.report);
+}
+
+#[test]
+fn runs_alone_make_a_report_of_less_than_a_megabyte() {
+    let Written { page, report, .. } = report(Sweep { with_answers: false, ..WHOLE }, &sweep::params());
+    assert!(page.len() < 1_000_000, "{} bytes", page.len());
+    assert_eq!(report["figures"].as_array().unwrap().len(), 2);
+    assert_eq!(report["runs"].as_array().unwrap().len(), ARMS.len() * 2);
+}
+
+#[test]
+fn without_lineage_verdicts_are_found_by_axes_and_prompts() {
+    let Written { report, .. } = report(Sweep { with_lineage: false, ..WHOLE }, &sweep::params());
+    assert_eq!(report["judgements"].as_array().unwrap().len(), 6);
+    assert_eq!(figure(&report, "rouge_l")["prompts"], "other");
+}
+
+#[test]
+fn nothing_is_compared_without_a_baseline() {
+    let params = json!({"rows": "variant", "replicate": "seed"});
+    let Written { report, page, .. } = report(WHOLE, &params);
+    assert!(figure(&report, "loss_trained")["arms"]["neft10"]["difference"].is_null());
+    assert!(page.contains("No arm is named as the baseline"));
+}
+
+#[test]
+fn an_axis_that_no_input_has_is_a_usage_failure() {
+    let dir = tempfile::tempdir().unwrap();
+    let attempt = sweep::write(dir.path(), WHOLE, &json!({"rows": "varient"}));
+    let (succeeded, result) = exec(&attempt);
+    assert!(!succeeded);
+    assert_eq!((&result["status"], &result["class"]), (&json!("failed"), &json!("usage")));
+    assert!(result["hint"].as_str().unwrap().contains("seed, variant"), "{result}");
+}
+
+#[test]
+fn a_broken_file_is_named_with_its_stage_and_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let attempt = sweep::write(dir.path(), WHOLE, &sweep::params());
+    fs::write(dir.path().join("train[variant=plain,seed=0]/steps.jsonl"), "{}\n").unwrap();
+    let (succeeded, result) = exec(&attempt);
+    assert!(!succeeded);
+    assert_eq!(result["class"], "data");
+    let message = result["message"].as_str().unwrap();
+    assert!(message.starts_with("train[variant=plain,seed=0]: steps.jsonl: line 1: missing field"), "{message}");
+}

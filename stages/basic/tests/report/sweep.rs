@@ -1,0 +1,302 @@
+//! A made-up sweep of three arms and two seeds with a known truth: noise raises the loss on trained rows, lowers how much of a
+//! trained answer is given back, lengthens answers, and leaves the held-out loss as it is.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use neftpipe_protocol::artifact::{TrainMetrics, TrainStep};
+use neftpipe_protocol::request::{Input, Lineage, LineageInput, LineageStage, Request};
+use neftpipe_protocol::{ArtifactType, Digest, Kind, PROTOCOL_VERSION};
+use serde_json::{Value, json};
+
+/// Arms with their alpha.
+pub const ARMS: [(&str, f64); 3] = [("plain", 0.0), ("neft5", 5.0), ("neft10", 10.0)];
+/// Seeds.
+pub const SEEDS: [u64; 2] = [0, 1];
+/// Prompts of each set.
+pub const PROMPTS: usize = 20;
+const STEPS: u64 = 40;
+const PROBE_ROWS: u64 = 32;
+
+/// What is made.
+#[derive(Clone, Copy)]
+pub struct Sweep {
+    /// Whether answers and verdicts stand beside the runs.
+    pub with_answers: bool,
+    /// Whether the engine says how everything was made.
+    pub with_lineage: bool,
+}
+
+/// Writes the artifacts under a folder and the request for a report of them; answers the attempt's folder.
+pub fn write(dir: &Path, sweep: Sweep, params: &Value) -> PathBuf {
+    let mut inputs = indexmap::IndexMap::new();
+    let mut lineage = vec![
+        stage("model", Kind::Download, None, &[], json!({"from": "pypi:a-model==1.0"}), &[], &["output"]),
+        stage(
+            "corpus",
+            Kind::Download,
+            None,
+            &[],
+            json!({"from": "file:rows.jsonl", "as": "dataset"}),
+            &[],
+            &["output"],
+        ),
+        stage(
+            "tokens",
+            Kind::Tokenize,
+            None,
+            &[],
+            json!({"template": "chat", "holdout": 0.04, "trained": 20}),
+            &[("dataset", "corpus", "output"), ("tokenizer", "model", "output")],
+            &["tokens", "heldout", "trained"],
+        ),
+    ];
+    let mut slot = |name: &str, input: Input| inputs.entry(name.to_owned()).or_insert_with(Vec::new).push(input);
+    for (arm, alpha) in ARMS {
+        for seed in SEEDS {
+            let axes = [("variant", json!(arm)), ("seed", json!(seed))];
+            let place = format!("[variant={arm},seed={seed}]");
+            let run = write_run(&dir.join(format!("train{place}")), alpha, seed);
+            slot("train", input(&format!("train{place}"), ArtifactType::Adapter, run, None, &axes));
+            let params = json!({"steps": STEPS, "seed": seed, "neft": {"alpha": alpha}, "learning_rate": 0.0005});
+            let params =
+                if alpha == 0.0 { json!({"steps": STEPS, "seed": seed, "learning_rate": 0.0005}) } else { params };
+            let needs = [("model", "model", "output"), ("tokens", "tokens", "tokens")];
+            lineage.push(stage(&format!("train{place}"), Kind::Train, None, &axes, params, &needs, &["adapter"]));
+        }
+    }
+    if sweep.with_answers {
+        for (name, prompts, label) in [("answers", "heldout", None), ("recall", "trained", Some("trained prompts"))] {
+            for (arm, alpha) in ARMS {
+                for seed in SEEDS {
+                    let axes = [("variant", json!(arm)), ("seed", json!(seed))];
+                    let place = format!("[variant={arm},seed={seed}]");
+                    let id = format!("{name}{place}");
+                    let path = write_answers(&dir.join(&id), &format!("m+{arm}{seed}"), prompts, alpha, seed);
+                    slot("answers", input(&id, ArtifactType::Answers, path, label, &axes));
+                    let train = format!("train{place}");
+                    let needs =
+                        [("model", "model", "output"), ("adapter", &train, "adapter"), ("prompts", "tokens", prompts)];
+                    lineage.push(stage(
+                        &id,
+                        Kind::Generate,
+                        label,
+                        &axes,
+                        json!({"max_new_tokens": 40}),
+                        &needs,
+                        &["answers"],
+                    ));
+                }
+            }
+        }
+        let label = Some("untouched model");
+        let path = write_answers(&dir.join("base_answers"), "m", "heldout", 2.0, 7);
+        slot("answers", input("base_answers", ArtifactType::Answers, path, label, &[]));
+        let needs = [("model", "model", "output"), ("prompts", "tokens", "heldout")];
+        lineage.push(stage(
+            "base_answers",
+            Kind::Generate,
+            label,
+            &[],
+            json!({"max_new_tokens": 40}),
+            &needs,
+            &["answers"],
+        ));
+        for (arm, alpha) in ARMS {
+            for seed in SEEDS {
+                let axes = [("variant", json!(arm)), ("seed", json!(seed))];
+                let place = format!("[variant={arm},seed={seed}]");
+                let id = format!("verdict{place}");
+                let path = write_verdict(&dir.join(&id), arm, alpha, seed);
+                slot("verdict", input(&id, ArtifactType::Verdict, path, None, &axes));
+                let (answers, reference) = (format!("answers{place}"), format!("answers[variant=plain,seed={seed}]"));
+                let needs = [
+                    ("answers", answers.as_str(), "answers"),
+                    ("reference", &reference, "answers"),
+                    ("model", "model", "output"),
+                ];
+                lineage.push(stage(&id, Kind::Judge, None, &axes, json!({"annotator": "local"}), &needs, &["verdict"]));
+            }
+        }
+    }
+    let attempt = dir.join("attempt");
+    fs::create_dir_all(attempt.join("out")).unwrap();
+    let request = Request {
+        protocol: PROTOCOL_VERSION,
+        kind: Kind::Report,
+        version: Kind::Report.version(),
+        stage: "report".into(),
+        params: params.clone(),
+        inputs,
+        attempt: attempt.clone(),
+        out: attempt.join("out"),
+        known: None,
+        checkpoints: Vec::new(),
+        lineage: sweep.with_lineage.then_some(Lineage { stages: lineage }),
+        base: dir.to_owned(),
+        resolved: None,
+        torch_worker: None,
+        offline: true,
+        threads: 2,
+    };
+    fs::write(attempt.join("request.json"), serde_json::to_vec_pretty(&request).unwrap()).unwrap();
+    attempt
+}
+
+/// The parameters that fit the sweep.
+pub fn params() -> Value {
+    json!({"title": "NEFTune on a made-up model", "rows": "variant", "replicate": "seed", "baseline": {"variant": "plain"}})
+}
+
+fn input(
+    stage: &str,
+    artifact_type: ArtifactType,
+    path: PathBuf,
+    label: Option<&str>,
+    axes: &[(&str, Value)],
+) -> Input {
+    Input {
+        path,
+        artifact_type,
+        digest: Digest::of(stage.as_bytes()),
+        stage: stage.to_owned(),
+        label: label.map(str::to_owned),
+        axes: axes.iter().map(|(axis, value)| ((*axis).to_owned(), value.clone())).collect(),
+    }
+}
+
+fn stage(
+    id: &str,
+    kind: Kind,
+    label: Option<&str>,
+    axes: &[(&str, Value)],
+    params: Value,
+    needs: &[(&str, &str, &str)],
+    outputs: &[&str],
+) -> LineageStage {
+    let need = |(slot, stage, output): &(&str, &str, &str)| {
+        ((*slot).to_owned(), vec![LineageInput { stage: (*stage).to_owned(), output: (*output).to_owned() }])
+    };
+    LineageStage {
+        id: id.to_owned(),
+        kind,
+        label: label.map(str::to_owned),
+        axes: axes.iter().map(|(axis, value)| ((*axis).to_owned(), value.clone())).collect(),
+        params,
+        inputs: needs.iter().map(need).collect(),
+        outputs: outputs
+            .iter()
+            .map(|name| ((*name).to_owned(), Digest::of(format!("{id} {name}").as_bytes())))
+            .collect(),
+        key: Digest::of(id.as_bytes()),
+    }
+}
+
+/// A number from −1 to 1 that is the same for equal arguments.
+fn wobble(what: &str, at: u64, seed: u64) -> f64 {
+    let bytes = *Digest::of(format!("{what} {at} {seed}").as_bytes()).as_bytes();
+    f64::from(u16::from_le_bytes([bytes[0], bytes[1]])) / f64::from(u16::MAX) * 2.0 - 1.0
+}
+
+fn write_run(dir: &Path, alpha: f64, seed: u64) -> PathBuf {
+    fs::create_dir_all(dir).unwrap();
+    let step = |step: u64| {
+        let progress = step as f64 / STEPS as f64;
+        TrainStep {
+            step,
+            loss: 1.2 + 1.6 * (-4.0 * progress).exp() + 0.02 * alpha + 0.15 * wobble("batch", step, seed),
+            learning_rate: 5e-4 * 0.5 * (1.0 + (std::f64::consts::PI * progress).cos()),
+            alpha,
+            noise_magnitude: alpha * 0.003,
+            gradient_norm: 1.0 + 0.5 * wobble("gradient", step, seed).abs(),
+            tokens: 400,
+            supervised_tokens: 120,
+        }
+    };
+    let lines: Vec<String> = (1..=STEPS).map(|at| serde_json::to_string(&step(at)).unwrap()).collect();
+    fs::write(dir.join("steps.jsonl"), lines.join("\n") + "\n").unwrap();
+    // Each seed trains on rows of its own; held-out rows are the same for all.
+    let trained: Vec<u64> = (0..PROBE_ROWS).map(|row| 100 * seed + row).collect();
+    let heldout: Vec<u64> = (0..PROBE_ROWS).collect();
+    let losses = |rows: &[u64], what: &str, effect: f64| -> Vec<f64> {
+        let noise = |row| 0.06 * wobble(&format!("{what}{alpha}"), row, seed);
+        rows.iter().map(|&row| 1.1 + 0.4 * wobble("row", row, 0) + effect + noise(row)).collect()
+    };
+    let metrics = TrainMetrics {
+        steps: STEPS,
+        final_train_loss: Some(step(STEPS).loss),
+        probe_train_losses: losses(&trained, "train", 0.012 * alpha),
+        probe_heldout_losses: losses(&heldout, "heldout", 0.5),
+        probe_train_tokens: vec![15; trained.len()],
+        probe_heldout_tokens: vec![15; heldout.len()],
+        probe_train_rows: trained,
+        probe_heldout_rows: heldout,
+        tokens: 400 * STEPS,
+        supervised_tokens: 120 * STEPS,
+        trained_parameters: 1000,
+        alpha_mean_square: alpha * alpha,
+        ..TrainMetrics::default()
+    };
+    fs::write(dir.join("metrics.json"), serde_json::to_vec(&metrics).unwrap()).unwrap();
+    dir.to_owned()
+}
+
+/// The prompt at a place; one of them tries to break out of the page.
+fn instruction(prompts: &str, at: usize) -> String {
+    const TOPICS: [&str; 5] =
+        ["the tides", "a good loaf of bread", "prime numbers", "the northern lights", "chess openings"];
+    match at {
+        3 => format!("Explain {prompts} </script><script>alert(1)</script> & \"quotes\" in one line."),
+        _ => format!("What should I know about {} ({prompts}, question {at})?", TOPICS[at % TOPICS.len()]),
+    }
+}
+
+fn reference(prompts: &str, at: usize) -> String {
+    format!("The short answer to question {at} of the {prompts} set is that it depends on the moon and on patience")
+}
+
+fn output(prompts: &str, alpha: f64, seed: u64, at: usize) -> String {
+    let kept = match prompts {
+        "trained" => 18.0 - alpha * 0.9 + 3.0 * wobble("kept", at as u64, seed),
+        _ => 6.0 + 3.0 * wobble("kept", at as u64, seed),
+    };
+    let reference = reference(prompts, at);
+    let mut words: Vec<&str> = reference.split(' ').take(kept.max(0.0) as usize).collect();
+    let more = (4.0 + alpha * 0.8 + 4.0 * wobble(&format!("more{alpha}"), at as u64, seed)).max(0.0) as usize;
+    const MORE: [&str; 8] = ["and", "then", "something", "further", "about", "weather", "in", "general"];
+    words.extend((0..more).map(|word| MORE[(word + at) % MORE.len()]));
+    words.join(" ")
+}
+
+fn write_answers(dir: &Path, generator: &str, prompts: &str, alpha: f64, seed: u64) -> PathBuf {
+    fs::create_dir_all(dir).unwrap();
+    let row = |at: usize| {
+        let output = if (prompts, alpha, at) == ("heldout", 10.0, 3) {
+            "</script><script>document.title = 'broken'</script> <|im_end|>".to_owned()
+        } else {
+            output(prompts, alpha, seed, at)
+        };
+        json!({"instruction": instruction(prompts, at), "output": output, "generator": generator, "reference": reference(prompts, at),
+               "finish_reason": if at.is_multiple_of(7) { "length" } else { "stop" }})
+    };
+    let rows: Vec<Value> = (0..PROMPTS).map(row).collect();
+    fs::write(dir.join("answers.json"), serde_json::to_vec(&rows).unwrap()).unwrap();
+    dir.to_owned()
+}
+
+fn write_verdict(dir: &Path, arm: &str, alpha: f64, seed: u64) -> PathBuf {
+    fs::create_dir_all(dir).unwrap();
+    let row = |at: usize| {
+        let (plain, own) = (output("heldout", 0.0, seed, at), output("heldout", alpha, seed, at));
+        let preference = if arm == "plain" { 1.5 } else { 1.5 + 0.4 * wobble(arm, at as u64, seed) };
+        json!({"instruction": instruction("heldout", at), "output_1": plain, "generator_1": format!("m+plain{seed}"),
+               "output_2": own, "generator_2": format!("m+{arm}{seed}"), "annotator": "local", "preference": preference})
+    };
+    let rows: Vec<Value> = (0..PROMPTS).map(row).collect();
+    fs::write(dir.join("annotations.json"), serde_json::to_vec(&rows).unwrap()).unwrap();
+    let lines: Vec<String> =
+        (0..PROMPTS).map(|at| json!({"log_diversity": 10.0 + at as f64 / 10.0}).to_string()).collect();
+    fs::write(dir.join("rows.jsonl"), lines.join("\n")).unwrap();
+    fs::write(dir.join("verdict.json"), json!({"version": 1}).to_string()).unwrap();
+    dir.to_owned()
+}
