@@ -196,6 +196,17 @@ fn what_the_judge_cannot_read_counts_in_no_figure() {
 }
 
 #[test]
+fn a_judge_that_only_likes_a_place_is_even_and_is_called_out() {
+    let case = Case::new();
+    let (answers, reference) =
+        (case.answers("m", &[("a", "x"), ("b", "y")]), case.answers("base", &[("a", "1"), ("b", "2")]));
+    let first = PREFERS_SECOND.replace(r#""first":-3.0,"second":-0.5"#, r#""first":-0.5,"second":-3.0"#);
+    let worker = case.worker("judge.sh", &format!("{first}{SUCCEEDED}"));
+    let attempt = case.compare("a", &answers, &reference, json!({"torch_worker": worker})).succeeded();
+    assert_eq!((attempt.warnings(), &attempt.result["metrics"]["win_rate"]), (vec!["order_decides"], &json!(50.0)));
+}
+
+#[test]
 fn failures_of_the_judge_are_its_own_words_or_its_death() {
     let case = Case::new();
     let (answers, reference) = (case.answers("m", &[("a", "x")]), case.answers("base", &[("a", "y")]));

@@ -121,6 +121,17 @@ impl Verdict {
         count("constant_answers", self.screening.n_constant, "are given to many prompts alike");
         count("judge_markers", self.screening.n_markers, "hold text that addresses a judge");
         if let Some(comparison) = &self.comparison {
+            let swayed = comparison.n_judged - comparison.n_consistent;
+            if 2 * swayed > comparison.n_judged {
+                job.warn(
+                    "order_decides",
+                    format!(
+                        "on {swayed} of {} pairs the judge prefers another answer when the order is swapped: its win rate \
+                         says little",
+                        comparison.n_judged
+                    ),
+                );
+            }
             count(
                 "too_long_for_judge",
                 comparison.n_too_long,
