@@ -309,8 +309,7 @@ impl StageTask<'_> {
                 }
             }
             Outcome::TimedOut(limit) => {
-                let limit = crate::ui::table::seconds(limit.as_secs_f64());
-                Failure::data(format!("it ran longer than its timeout of {limit}"))
+                Failure::data(format!("it ran longer than its timeout of {limit:?}"))
                     .with_hint("raise its `timeout`; training goes on from its last checkpoint")
             }
             Outcome::Finished(StageResult::Succeeded(_) | StageResult::Interrupted) | Outcome::Cancelled => {
