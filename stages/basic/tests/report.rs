@@ -162,3 +162,36 @@ fn a_broken_file_is_named_with_its_stage_and_line() {
     let message = result["message"].as_str().unwrap();
     assert!(message.starts_with("train[variant=plain,seed=0]: steps.jsonl: line 1: missing field"), "{message}");
 }
+
+/// Runs where node finds playwright-core and there is a Chromium; elsewhere it says so and passes.
+#[test]
+fn a_browser_can_use_the_page() {
+    let Some(chromium) = ["chromium", "chromium-browser", "google-chrome"].into_iter().find_map(find_program) else {
+        eprintln!("skipped: no Chromium on the PATH");
+        return;
+    };
+    let modules = Command::new("node").args(["-p", "require.resolve('playwright-core/package.json')"]).output();
+    let Some(modules) = modules.ok().filter(|output| output.status.success()) else {
+        eprintln!("skipped: node does not find playwright-core (set NODE_PATH to where it is installed)");
+        return;
+    };
+    let manifest = String::from_utf8(modules.stdout).unwrap();
+    let library = Path::new(manifest.trim()).parent().unwrap();
+    let Written { page, .. } = report(WHOLE, &sweep::params());
+    // Modules are looked up from the script's own folder, so it stands beside a link to the library.
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("node_modules")).unwrap();
+    std::os::unix::fs::symlink(library, dir.path().join("node_modules/playwright-core")).unwrap();
+    fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/report/browser.mjs"), dir.path().join("browser.mjs"))
+        .unwrap();
+    fs::write(dir.path().join("index.html"), page).unwrap();
+    let status =
+        Command::new("node").args(["browser.mjs", "index.html", &chromium]).current_dir(dir.path()).status().unwrap();
+    assert!(status.success());
+}
+
+fn find_program(name: &str) -> Option<String> {
+    let paths = std::env::var_os("PATH")?;
+    let found = std::env::split_paths(&paths).map(|dir| dir.join(name)).find(|path| path.is_file())?;
+    Some(found.to_string_lossy().into_owned())
+}

@@ -7,7 +7,15 @@
   const part = (name) => document.querySelector(`[data-answers="${name}"]`);
   const classes = JSON.parse(document.getElementById("arm-classes").textContent);
   const data = JSON.parse(document.getElementById("page-data").textContent);
-  const NAMES = { rouge_l: ["ROUGE-L", 100, 1], characters: ["characters", 1, 0], exact_match: ["exact match", 1, 0], bleu_4: ["BLEU-4", 1, 1], repetition: ["repetition %", 100, 1], log_diversity: ["log-diversity", 1, 2] };
+  // How a measure is written beside an answer, in this order.
+  const FIGURES = [
+    ["rouge_l", (value) => `ROUGE-L ${(100 * value).toFixed(1)}`],
+    ["bleu_4", (value) => `BLEU-4 ${value.toFixed(1)}`],
+    ["exact_match", (value) => (value === 1 ? "exact match" : "")],
+    ["characters", (value) => `${value} characters`],
+    ["repetition", (value) => `repetition ${(100 * value).toFixed(1)}%`],
+    ["log_diversity", (value) => `log-diversity ${value.toFixed(2)}`],
+  ];
   const [form, list, count, more] = ["filters", "list", "count", "more"].map(part);
   let panels = [];
   let shown = PAGE;
@@ -92,12 +100,12 @@
       header.append(element("span", "verdict", `${verdict} (${share}%)`));
     }
     if (answer.flagged) header.append(element("span", "flag", "needs a look"));
-    const figures = Object.entries(answer.measures).filter(([name]) => NAMES[name]).map(([name, value]) => {
-      const [title, scale, digits] = NAMES[name];
-      return `${title} ${(scale * value).toFixed(digits)}`;
-    });
+    const known = FIGURES.filter(([name]) => answer.measures[name] !== undefined);
+    const figures = known.map(([name, write]) => write(answer.measures[name])).filter(Boolean);
     if (answer.finish_reason === "length") figures.push("cut at the longest answer");
-    box.append(header, element("p", "text", answer.output || "(empty)"), element("p", "figures", figures.join(" · ")));
+    const line = element("p", "figures");
+    line.append(...figures.map((figure) => element("span", "", figure)));
+    box.append(header, element("p", "text", answer.output || "(empty)"), line);
     return box;
   }
 

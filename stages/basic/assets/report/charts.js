@@ -3,7 +3,8 @@
   "use strict";
   const data = JSON.parse(document.getElementById("page-data").textContent);
   const classes = JSON.parse(document.getElementById("arm-classes").textContent);
-  const DASHES = [[], [8, 4], [2, 3], [10, 3, 2, 3], [5, 2], [12, 5], [4, 4, 1, 4], [1, 4]];
+  // Seven dashes to eight colours: no two of the first fifty arms have both alike.
+  const DASHES = [[], [8, 4], [2, 3], [10, 3, 2, 3], [5, 2], [12, 5], [4, 4, 1, 4]];
   const CURVES = [
     ["loss", "Loss of the batches, noise on", "nats"],
     ["alpha", "Alpha of the noise", ""],
@@ -17,7 +18,11 @@
   const colour = (arm) => style.getPropertyValue("--c-" + classes[arm].replace("arm-", "")).trim();
   const variable = (name) => style.getPropertyValue(name).trim();
   const dash = (arm) => DASHES[data.arms.indexOf(arm) % DASHES.length];
-  const short = (number) => (number === null || number === undefined ? "" : Number(number.toPrecision(4)).toString());
+  const short = (number) => {
+    if (number === null || number === undefined) return "";
+    const rounded = Number(number.toPrecision(4));
+    return rounded !== 0 && Math.abs(rounded) < 0.001 ? rounded.toExponential() : String(rounded);
+  };
 
   function axes(unit) {
     const axis = { stroke: () => variable("--muted"), grid: { stroke: () => variable("--line"), width: 1 }, ticks: { stroke: () => variable("--line"), width: 1 }, font: "12px " + variable("--sans") };
@@ -115,15 +120,21 @@
     }
   }
 
-  const of = (arms) => data.arms.filter((arm) => arms.has(arm));
-  const parents = (name) => document.querySelector(`[data-charts="${name}"]`);
-  if (parents("curves")) {
-    keys(document.querySelector('[data-keys="runs"]'), of(new Set(data.runs.map((run) => run.arm))));
-    curves(parents("curves"));
+  // Charts are drawn when they come near the view, so that a page of many runs opens at once; for paper all are.
+  function prepare(name, armsOf, drawAll) {
+    const parent = document.querySelector(`[data-charts="${name}"]`);
+    if (!parent) return;
+    keys(document.querySelector(`[data-keys="${name}"]`), data.arms.filter((arm) => armsOf.has(arm)));
+    const begin = () => {
+      watch.disconnect();
+      if (!parent.hasChildNodes()) drawAll(parent);
+    };
+    const watch = new IntersectionObserver((entries) => { if (entries.some(({ isIntersecting }) => isIntersecting)) begin(); }, { rootMargin: "800px" });
+    watch.observe(parent);
+    addEventListener("beforeprint", begin);
   }
-  if (parents("histograms")) {
-    keys(document.querySelector('[data-keys="arms"]'), of(new Set(data.histograms.flatMap(({ arms }) => arms.map(({ arm }) => arm)))));
-    histograms(parents("histograms"));
-  }
+
+  prepare("curves", new Set(data.runs.map(({ arm }) => arm)), curves);
+  prepare("histograms", new Set(data.histograms.flatMap(({ arms }) => arms.map(({ arm }) => arm))), histograms);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => charts.forEach(({ chart }) => chart.redraw(false, true)));
 })();

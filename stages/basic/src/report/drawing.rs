@@ -1,5 +1,7 @@
 //! Coordinates of the drawings that the template draws itself: strips of points and intervals, and the lineage as a graph.
 
+use std::collections::BTreeSet;
+
 use indexmap::IndexMap;
 use neftpipe_protocol::request::Lineage;
 use serde::Serialize;
@@ -79,9 +81,10 @@ pub fn graph(lineage: &Lineage, last: &[&str]) -> Graph {
             }
         }
     }
-    let mut needs: Vec<String> = last.iter().map(|id| stage_name(id).to_owned()).collect();
-    needs.dedup();
+    let needs: BTreeSet<&str> = last.iter().map(|id| stage_name(id)).collect();
+    let needs = needs.into_iter().map(str::to_owned).collect();
     nodes.insert("this page".to_owned(), ("report".to_owned(), 1, needs));
+    drop_implied(&mut nodes);
     let places = places(&nodes);
     let edges = nodes.iter().flat_map(|(name, (_, _, needs))| needs.iter().map(move |from| (from, name)));
     let edges = edges.filter_map(|(from, to)| Some(edge(*places.get(from)?, *places.get(to)?))).collect();
@@ -92,6 +95,18 @@ pub fn graph(lineage: &Lineage, last: &[&str]) -> Graph {
     let width = places.values().map(|place| place.0).max().unwrap_or(0) + NODE_WIDTH + 1;
     let height = places.values().map(|place| place.1).max().unwrap_or(0) + NODE_HEIGHT + 1;
     Graph { nodes: nodes.iter().map(node).collect(), edges, width, height }
+}
+
+/// Leaves out a need that follows from another: who needs `answers` needs the model that made them. Stages come after all
+/// that they need, so one pass knows everything above each.
+fn drop_implied(nodes: &mut IndexMap<String, (String, usize, Vec<String>)>) {
+    let mut above: IndexMap<String, BTreeSet<String>> = IndexMap::new();
+    for (name, (_, _, needs)) in nodes {
+        let of = |need: &String| above.get(need).cloned().unwrap_or_default();
+        let implied: BTreeSet<String> = needs.iter().flat_map(of).collect();
+        above.insert(name.clone(), implied.iter().chain(needs.iter()).cloned().collect());
+        needs.retain(|need| !implied.contains(need));
+    }
 }
 
 fn places(nodes: &IndexMap<String, (String, usize, Vec<String>)>) -> IndexMap<String, (usize, usize)> {
@@ -141,9 +156,9 @@ mod tests {
              "inputs": {"model": [{"stage": "model", "output": "output"}]}},
         ]}))
         .unwrap();
-        let graph = graph(&lineage, &["train[seed=0]", "train[seed=1]"]);
+        let graph = graph(&lineage, &["train[seed=0]", "model", "train[seed=1]"]);
         let names: Vec<_> = graph.nodes.iter().map(|node| (node.name.as_str(), node.instances, node.x)).collect();
         assert_eq!(names, [("model", 1, 0), ("train", 2, 180), ("this page", 1, 360)]);
-        assert_eq!(graph.edges.len(), 2);
+        assert_eq!(graph.edges.len(), 2, "that the page needs the model follows from the training");
     }
 }

@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 use indexmap::IndexMap;
 use neftpipe_measures::screening::{Screening, screen};
 use neftpipe_measures::summary::mean;
-use neftpipe_protocol::artifact::{TrainMetrics, TrainStep};
+use neftpipe_protocol::artifact::TrainMetrics;
 use neftpipe_protocol::params::ReportParams;
 use neftpipe_protocol::request::Lineage;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::collect::{AnswerSet, Run};
+use super::curves::{Curves, curves, points_per_run};
 use super::figures::{ArmScores, Figure};
 use super::histogram::{Histogram, histogram};
 use super::lineage::{Role, leaves};
@@ -152,10 +153,12 @@ pub struct RunFile<'a> {
     pub arm: &'a str,
     /// Its replicate.
     pub replicate: &'a str,
+    /// Axes that are neither arms nor replicates.
+    pub column: &'a IndexMap<String, String>,
     /// What it came to.
     pub metrics: Option<&'a TrainMetrics>,
-    /// Its steps.
-    pub steps: &'a [TrainStep],
+    /// Its curves, thinned to what a screen can show; the adapter holds every step.
+    pub curves: Curves,
 }
 
 /// What the file is made of.
@@ -182,6 +185,7 @@ impl<'a> ReportFile<'a> {
     /// Puts the file together.
     pub fn new(material: Material<'a>) -> Self {
         let Material { params, runs, answers, figures, lineage, .. } = material;
+        let most_points = points_per_run(runs.iter().filter(|run| !run.steps.is_empty()).count());
         Self {
             version: VERSION,
             title: params.title.as_deref().unwrap_or(TITLE),
@@ -192,7 +196,7 @@ impl<'a> ReportFile<'a> {
             figures: figures.iter().map(|(figure, differences)| figure_file(figure, differences)).collect(),
             judgements: answers.iter().flat_map(judgement_files).collect(),
             screening: answers.iter().filter_map(screening_file).collect(),
-            runs: runs.iter().map(run_file).collect(),
+            runs: runs.iter().map(|run| run_file(run, most_points)).collect(),
             lineage,
         }
     }
@@ -303,13 +307,14 @@ fn screening_file(set: &AnswerSet) -> Option<ScreeningFile<'_>> {
     })
 }
 
-fn run_file(run: &Run) -> RunFile<'_> {
+fn run_file(run: &Run, most_points: usize) -> RunFile<'_> {
     RunFile {
         stage: &run.stage,
         arm: &run.place.arm,
         replicate: &run.place.replicate,
+        column: &run.place.column,
         metrics: run.metrics.as_ref(),
-        steps: &run.steps,
+        curves: curves(&run.steps, most_points),
     }
 }
 

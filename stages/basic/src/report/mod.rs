@@ -87,7 +87,7 @@ fn write(job: &Job, params: &ReportParams, runs: &[Run], answers: &[AnswerSet]) 
         lineage: job.request.lineage.as_ref(),
     });
     job.progress(1, Some(2), "parts", Some("drawing the page".to_owned()));
-    let page = page::render(&report, &figures, &answer_panels, runs, job)?;
+    let page = page::render(&report, &figures, &answer_panels, job)?;
     let out = job.output(OUTPUT)?;
     write_json(&out.join("report.json"), &report)?;
     let index = out.join("index.html");

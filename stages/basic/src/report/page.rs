@@ -13,11 +13,11 @@ use neftpipe_protocol::worker::Job;
 use serde::Serialize;
 
 use super::answers::answer_data;
-use super::collect::{AnswerSet, Run};
-use super::curves::{Curves, curves, points_per_run};
+use super::collect::AnswerSet;
+use super::curves::Curves;
 use super::drawing::{self, Axis, graph};
 use super::figures::Figure;
-use super::file::{ArmFigure, FigureFile, ReportFile, ScreeningFile};
+use super::file::{ArmFigure, FigureFile, ReportFile, RunFile, ScreeningFile};
 use super::lineage::leaves;
 use super::measures::Subject;
 use super::packed::pack;
@@ -111,14 +111,13 @@ struct PageData<'a> {
     baselines: Vec<&'a str>,
     runs: Vec<RunData<'a>>,
     histograms: &'a [super::histogram::Histogram],
-    most_points: usize,
 }
 
 #[derive(Serialize)]
 struct RunData<'a> {
     name: String,
     arm: &'a str,
-    curves: Curves,
+    curves: &'a Curves,
 }
 
 /// The page as HTML.
@@ -129,7 +128,6 @@ pub fn render(
     report: &ReportFile<'_>,
     figures: &[(Figure, Differences)],
     panels: &[Panel<'_, AnswerSet>],
-    runs: &[Run],
     job: &Job,
 ) -> Result<String, Failure> {
     let bug = |error: &dyn std::fmt::Display| Failure::internal(format!("the page cannot be drawn: {error}"));
@@ -153,7 +151,7 @@ pub fn render(
         answers => packed,
         n_prompts => answers.iter().map(|panel| panel.prompts.len()).sum::<usize>(),
         lineage => lineage,
-        data => Value::from(Serde(page_data(report, runs))),
+        data => Value::from(Serde(page_data(report))),
     };
     let environment = environment().map_err(|error| bug(&error))?;
     environment.get_template("page.html").and_then(|template| template.render(page)).map_err(|error| bug(&error))
@@ -418,25 +416,18 @@ fn lineage_view(lineage: &Lineage, last: &[&str]) -> Value {
     }
 }
 
-fn page_data<'a>(report: &'a ReportFile<'_>, runs: &'a [Run]) -> PageData<'a> {
-    let trained: Vec<&Run> = runs.iter().filter(|run| !run.steps.is_empty()).collect();
-    let most_points = points_per_run(trained.len());
-    let run = |run: &&'a Run| RunData {
-        name: run_name(run, report.axes),
-        arm: &run.place.arm,
-        curves: curves(&run.steps, most_points),
-    };
+fn page_data<'a>(report: &'a ReportFile<'_>) -> PageData<'a> {
+    let run = |run: &'a RunFile<'_>| RunData { name: run_name(run, report.axes), arm: run.arm, curves: &run.curves };
     PageData {
         arms: report.arms.iter().map(|arm| arm.name.as_str()).collect(),
         baselines: report.arms.iter().filter(|arm| arm.is_baseline).map(|arm| arm.name.as_str()).collect(),
-        runs: trained.iter().map(run).collect(),
+        runs: report.runs.iter().filter(|run| !run.curves.step.is_empty()).map(run).collect(),
         histograms: &report.histograms,
-        most_points,
     }
 }
 
 /// `neft5, seed=0`, with the column where there is one.
-fn run_name(run: &Run, params: &ReportParams) -> String {
-    let parts = [run.place.arm.clone(), column_name(&run.place.column, params), run.place.replicate.clone()];
+fn run_name(run: &RunFile<'_>, params: &ReportParams) -> String {
+    let parts = [run.arm.to_owned(), column_name(run.column, params), run.replicate.to_owned()];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
 }
