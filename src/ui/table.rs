@@ -44,7 +44,7 @@ pub fn seconds(span: f64) -> String {
     }
 }
 
-/// A value in a table's cell: text bare, fractions to four digits.
+/// A value in a table's cell: text bare, fractions to four digits, lists of plain values in full, others counted.
 pub fn cell(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
@@ -53,7 +53,12 @@ pub fn cell(value: &Value) -> String {
             Some(float) if float.fract() != 0.0 && float.abs() >= 1e-3 => format!("{float:.4}"),
             _ => number.to_string(),
         },
-        other => other.to_string(),
+        Value::Array(items) if items.iter().all(|item| !item.is_object() && !item.is_array()) => {
+            items.iter().map(cell).collect::<Vec<_>>().join(", ")
+        }
+        Value::Array(items) => format!("{} items", items.len()),
+        Value::Object(map) => map.iter().map(|(name, item)| format!("{name} {}", cell(item))).collect::<Vec<_>>().join(", "),
+        Value::Bool(flag) => flag.to_string(),
     }
 }
 
