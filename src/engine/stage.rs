@@ -308,10 +308,8 @@ impl StageTask<'_> {
                     Failure::internal(message)
                 }
             }
-            Outcome::TimedOut(limit) => {
-                Failure::data(format!("it ran longer than its timeout of {limit:?}"))
-                    .with_hint("raise its `timeout`; training goes on from its last checkpoint")
-            }
+            Outcome::TimedOut(limit) => Failure::data(format!("it ran longer than its timeout of {limit:?}"))
+                .with_hint("raise its `timeout`; training goes on from its last checkpoint"),
             Outcome::Finished(StageResult::Succeeded(_) | StageResult::Interrupted) | Outcome::Cancelled => {
                 Failure::internal(format!("{}: no failure", self.instance.id))
             }

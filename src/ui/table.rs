@@ -57,7 +57,9 @@ pub fn cell(value: &Value) -> String {
             items.iter().map(cell).collect::<Vec<_>>().join(", ")
         }
         Value::Array(items) => format!("{} items", items.len()),
-        Value::Object(map) => map.iter().map(|(name, item)| format!("{name} {}", cell(item))).collect::<Vec<_>>().join(", "),
+        Value::Object(map) => {
+            map.iter().map(|(name, item)| format!("{name} {}", cell(item))).collect::<Vec<_>>().join(", ")
+        }
         Value::Bool(flag) => flag.to_string(),
     }
 }
