@@ -118,8 +118,8 @@ impl Known<'_> {
 
     /// All combinations that are left, those of `include` last.
     pub fn rows(&self, problems: &mut Vec<Problem>) -> Option<Vec<Row>> {
-        let sizes = self.draft.axes.iter().map(|axis| axis.values.len());
-        let total = sizes.fold(Some(self.joined.len()), |total, size| total?.checked_mul(size));
+        let mut sizes = self.draft.axes.iter().map(|axis| axis.values.len());
+        let total = sizes.try_fold(self.joined.len(), usize::checked_mul);
         if total.is_none_or(|total| total > MOST_INSTANCES) {
             problems.push(too_many(self.draft));
             return None;

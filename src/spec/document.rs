@@ -131,11 +131,11 @@ impl Reader<'_> {
     fn file(&mut self, file: &FilePath, included_at: Option<Place>, problems: &mut Vec<Problem>) -> bool {
         let before = problems.len();
         let (id, parsed) = self.document.sources.add_file(file, problems);
-        if let (Some(place), Some(problem)) = (included_at, problems.get_mut(before)) {
-            if problem.code == Code::UnreadableFile {
-                problem.place = place;
-                problem.hint = Some("`include` takes paths relative to this file".into());
-            }
+        if let (Some(place), Some(problem)) = (included_at, problems.get_mut(before))
+            && problem.code == Code::UnreadableFile
+        {
+            problem.place = place;
+            problem.hint = Some("`include` takes paths relative to this file".into());
         }
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(FilePath::new("."));
         self.document.folders.push(absolute(folder).into());

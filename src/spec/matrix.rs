@@ -133,7 +133,7 @@ fn plain(
     path: &Path<'_>,
     problems: &mut Vec<Problem>,
 ) -> Option<Vec<AxisValue>> {
-    if let Err(problem) = check_parameter(name, kind, path) {
+    if let Some(problem) = unknown_parameter(name, kind, path) {
         problems.push(problem);
         return None;
     }
@@ -189,20 +189,20 @@ fn needs_label(text: &str, place: Place, what: &str) -> Problem {
 }
 
 /// The name of a plain axis is a parameter path of the stage.
-fn check_parameter(name: &str, kind: Kind, path: &Path<'_>) -> Result<(), Problem> {
+fn unknown_parameter(name: &str, kind: Kind, path: &Path<'_>) -> Option<Problem> {
     let shape = shape::of(kind);
     if shape.at_path(name).is_ok() {
-        return Ok(());
+        return None;
     }
     let message = format!("the axis `{name}` is no parameter of `{kind}`");
     let problem = Problem::new(Code::UnknownAxis, path.at_key(), message);
     if kind == Kind::Command {
-        return Err(problem.hint(format!("parameters of a command are `params.{name}`")));
+        return Some(problem.hint(format!("parameters of a command are `params.{name}`")));
     }
     let paths = shape.paths();
     let names: Vec<&str> = paths.iter().map(String::as_str).collect();
     let same_end: Vec<&str> = names.iter().copied().filter(|path| path.rsplit('.').next() == Some(name)).collect();
-    Err(match nearest(name, &names) {
+    Some(match nearest(name, &names) {
         Some(near) => problem.hint(format!("did you mean `{near}`?")),
         None if !same_end.is_empty() => {
             problem.hint(format!("did you mean {}?", listed(&same_end).replace(" and ", " or ")))

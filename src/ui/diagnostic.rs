@@ -72,32 +72,41 @@ struct Mark<'s> {
 
 /// Only the lines between the first and the last place are handed to the renderer: it reads all that it is given.
 fn excerpts<'s>(diagnostic: &'s Diagnostic, sources: &'s Sources) -> Vec<Excerpt<'s>> {
-    let mut by_source: BTreeMap<(bool, SourceId), Vec<(&Span, bool, Option<&str>)>> = BTreeMap::new();
     let main = diagnostic.span.source;
-    by_source.entry((false, main)).or_default().push((&diagnostic.span, true, diagnostic.label.as_deref()));
+    let mut by_source: BTreeMap<(bool, SourceId), Vec<Shown<'s>>> = BTreeMap::new();
+    let first = Shown { span: &diagnostic.span, primary: true, label: diagnostic.label.as_deref() };
+    by_source.entry((false, main)).or_default().push(first);
     for (span, label) in &diagnostic.also {
-        by_source.entry((span.source != main, span.source)).or_default().push((span, false, Some(label)));
+        let shown = Shown { span, primary: false, label: Some(label) };
+        by_source.entry((span.source != main, span.source)).or_default().push(shown);
     }
-    by_source.into_iter().map(|((_, id), spans)| excerpt(sources, id, &spans)).collect()
+    by_source.into_iter().map(|((_, id), shown)| excerpt(sources, id, &shown)).collect()
 }
 
-fn excerpt<'s>(sources: &'s Sources, id: SourceId, spans: &[(&Span, bool, Option<&'s str>)]) -> Excerpt<'s> {
+/// A place that a diagnostic shows.
+struct Shown<'s> {
+    span: &'s Span,
+    primary: bool,
+    label: Option<&'s str>,
+}
+
+fn excerpt<'s>(sources: &'s Sources, id: SourceId, places: &[Shown<'s>]) -> Excerpt<'s> {
     let source = sources.get(id);
     let text = source.text();
-    let start = spans.iter().map(|(span, ..)| line_start(text, span.range.start)).min().unwrap_or(0);
-    let end = spans.iter().map(|(span, ..)| line_end(text, span.range.end)).max().unwrap_or(text.len());
-    let line = spans.iter().map(|(span, ..)| span.line).min().unwrap_or(1);
+    let start = places.iter().map(|place| line_start(text, place.span.range.start)).min().unwrap_or(0);
+    let end = places.iter().map(|place| line_end(text, place.span.range.end)).max().unwrap_or(text.len());
+    let line = places.iter().map(|place| place.span.line).min().unwrap_or(1);
     let shown = &text[start..end];
     if shown.lines().any(|line| line.len() > LONGEST_LINE_BYTES) {
-        let marks = vec![Mark { primary: true, range: 0..0, label: spans[0].2 }];
+        let marks = vec![Mark { primary: true, range: 0..0, label: places.first().and_then(|place| place.label) }];
         return Excerpt { name: source.name(), text: "(a line too long to show)", line, marks };
     }
-    let marks = spans
+    let marks = places
         .iter()
-        .map(|(span, primary, label)| Mark {
-            primary: *primary,
-            range: span.range.start - start..span.range.end - start,
-            label: *label,
+        .map(|place| Mark {
+            primary: place.primary,
+            range: place.span.range.start - start..place.span.range.end - start,
+            label: place.label,
         })
         .collect();
     Excerpt { name: source.name(), text: shown, line, marks }
