@@ -21,7 +21,7 @@ fn what_cannot_change_a_result_executes_nothing() {
     project.edit(
         "tiny.yaml",
         "  train:\n    needs: { model: model, tokens: tokens }",
-        "  finetune:\n    label: arms\n    needs: { model: model, tokens: tokens }",
+        "  finetune:\n    needs: { model: model, tokens: tokens }",
     );
     project.edit("tiny.yaml", "adapter: train", "adapter: finetune");
     project.edit("tiny.yaml", "train: \"train[*]\"", "train: \"finetune[*]\"");
@@ -32,9 +32,7 @@ fn what_cannot_change_a_result_executes_nothing() {
         "metrics: [rouge_l, exact_match, length]",
         "metrics: [rouge_l, exact_match, length], concurrency: 2",
     );
-    let executed = project.run();
-    // The report shows the stages' names: renaming one is its only reason to be written anew.
-    assert_eq!(executed, ["report"]);
+    assert!(project.run().is_empty());
 }
 
 #[test]

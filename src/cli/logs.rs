@@ -96,6 +96,9 @@ fn follow(context: &Context, store: &Store, run: &str, files: &[PathBuf], follow
             *from += print_from(context, file, *from)?;
         }
         if over {
+            if read.iter().all(|&bytes| bytes == 0) {
+                context.printer.note(styled(DIM, "it printed nothing"));
+            }
             return Ok(());
         }
         std::thread::sleep(LOOK_AGAIN);

@@ -57,6 +57,8 @@ impl Local {
         let mut program = Command::new(self.workers.program(request.kind)?);
         program.args(["exec", "--request"]).arg(path).current_dir(&request.attempt);
         program.env("TMPDIR", request.attempt.join(TMP_DIR)).env("OMP_NUM_THREADS", request.threads.to_string());
+        // Threads that spin while they wait take the cores from whoever else works on this machine.
+        program.env("OMP_WAIT_POLICY", "passive");
         show_gpus(task, &mut program);
         Ok(program)
     }

@@ -1,6 +1,6 @@
 //! How the inputs of a report were made: kinds, labels, parameters and digests, no paths and no times.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use indexmap::IndexMap;
 use neftpipe_protocol::request::{Lineage, LineageInput, LineageStage};
@@ -31,9 +31,18 @@ pub fn lineage<'a>(pipeline: &Pipeline, index: usize, made: impl Fn(usize) -> Op
     Lineage { stages: stages.collect() }
 }
 
-/// The digest under which a lineage enters a report's key.
+/// The digest under which a lineage enters a report's key: stages go by their place, so that a new name for one is no
+/// reason to write the report anew.
 pub fn digest(lineage: &Lineage) -> Digest {
-    Digest::of_value("neftpipe 2026 lineage v1", &serde_json::to_value(lineage).expect("a lineage serialises"))
+    let places: HashMap<String, usize> =
+        lineage.stages.iter().enumerate().map(|(place, stage)| (stage.id.clone(), place)).collect();
+    let place = |id: &mut String| *id = places.get(id).map_or(String::new(), usize::to_string);
+    let mut nameless = lineage.clone();
+    for stage in &mut nameless.stages {
+        place(&mut stage.id);
+        stage.inputs.values_mut().flatten().for_each(|input| place(&mut input.stage));
+    }
+    Digest::of_value("neftpipe 2026 lineage v1", &serde_json::to_value(nameless).expect("a lineage serialises"))
 }
 
 /// Whether a kind is given its lineage.

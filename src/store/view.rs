@@ -1,9 +1,10 @@
 //! Artifacts as folders.
 
-use std::fs;
-use std::os::unix::fs::symlink;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use neftpipe_protocol::ArtifactType;
 use rayon::prelude::*;
 use walkdir::WalkDir;
 
@@ -21,7 +22,7 @@ pub enum Materialize {
 }
 
 impl Store {
-    /// The read-only folder of an artifact: links to its blobs, made when first asked for.
+    /// The read-only folder of an artifact, made when first asked for: links to its blobs, copies for a report.
     ///
     /// # Errors
     /// Where files of the artifact are missing, or the folder cannot be made.
@@ -36,9 +37,15 @@ impl Store {
             tempfile::Builder::new().prefix("view-").tempdir_in(&tmp).map_err(StoreError::io("write in", &tmp))?;
         let folder = fresh.path().join("view");
         for file in &artifact.files {
-            let link = folder.join(&file.path);
-            ensure_parent(&link)?;
-            symlink(self.link_target(artifact, &file.path), &link).map_err(StoreError::io("link", &link))?;
+            let place = folder.join(&file.path);
+            ensure_parent(&place)?;
+            if is_opened_by_people(artifact) {
+                copy_file(&self.blob_path(&file.digest), &place)?;
+                fs::set_permissions(&place, Permissions::from_mode(0o444))
+                    .map_err(StoreError::io("protect", &place))?;
+            } else {
+                symlink(self.link_target(artifact, &file.path), &place).map_err(StoreError::io("link", &place))?;
+            }
         }
         if artifact.files.is_empty() {
             fs::create_dir(&folder).map_err(StoreError::io("create", &folder))?;
@@ -88,21 +95,25 @@ impl Store {
     }
 
     fn is_view_whole(&self, view: &Path, artifact: &Artifact) -> bool {
-        let mut links = 0;
+        let mut files = 0;
         for item in WalkDir::new(view).min_depth(1) {
             let Ok(item) = item else { return false };
             if item.file_type().is_dir() {
                 continue;
             }
             let Some(path) = item.path().strip_prefix(view).ok().and_then(Path::to_str) else { return false };
-            let is_right = artifact.file(path).is_some()
-                && fs::read_link(item.path()).is_ok_and(|target| target == self.link_target(artifact, path));
+            let Some(file) = artifact.file(path) else { return false };
+            let is_right = if is_opened_by_people(artifact) {
+                item.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() == file.bytes)
+            } else {
+                fs::read_link(item.path()).is_ok_and(|target| target == self.link_target(artifact, path))
+            };
             if !is_right {
                 return false;
             }
-            links += 1;
+            files += 1;
         }
-        links == artifact.files.len() && view.is_dir()
+        files == artifact.files.len() && view.is_dir()
     }
 
     /// Puts the fresh view in place. Another process may have done so first, which is as good.
@@ -119,4 +130,10 @@ impl Store {
             _ => Ok(()),
         }
     }
+}
+
+/// A browser takes the name that a link leads to for the page's name, and a blob's has no `.html`: it would show the
+/// source. So a page is copied.
+fn is_opened_by_people(artifact: &Artifact) -> bool {
+    artifact.artifact_type == ArtifactType::Report
 }

@@ -51,6 +51,7 @@ pub fn cell(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Number(number) => match number.as_f64() {
             Some(float) if float.fract() != 0.0 && float.abs() >= 1e-3 => format!("{float:.4}"),
+            Some(float) if float.fract() != 0.0 => shortest(&format!("{float:.3e}")),
             _ => number.to_string(),
         },
         Value::Array(items) if items.iter().all(|item| !item.is_object() && !item.is_array()) => {
@@ -62,6 +63,12 @@ pub fn cell(value: &Value) -> String {
         }
         Value::Bool(flag) => flag.to_string(),
     }
+}
+
+/// `1.500e-4` without the zeros that say nothing: `1.5e-4`.
+fn shortest(scientific: &str) -> String {
+    let (digits, exponent) = scientific.split_once('e').unwrap_or((scientific, "0"));
+    format!("{}e{exponent}", digits.trim_end_matches('0').trim_end_matches('.'))
 }
 
 /// The first `width` characters on one line, with an ellipsis where some were cut.
@@ -93,6 +100,13 @@ mod tests {
         let rows = [vec!["a".to_owned(), "1".to_owned()], vec!["b".to_owned(), "10".to_owned()]];
         let text = table(&["name".to_owned(), "n".to_owned()], &rows);
         assert_eq!(text.lines().map(str::trim_end).collect::<Vec<_>>(), ["name   n", "a      1", "b     10"]);
+    }
+
+    #[test]
+    fn small_numbers_stay_short() {
+        assert_eq!(cell(&Value::from(0.000_150_000_000_000_000_01)), "1.5e-4");
+        assert_eq!(cell(&Value::from(2e-4)), "2e-4");
+        assert_eq!(cell(&Value::from(0.25)), "0.2500");
     }
 
     #[test]
