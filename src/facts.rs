@@ -1,7 +1,7 @@
 //! What planning must know of the world, from the store, the disk, the lock file and the environment.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use indexmap::IndexMap;
@@ -24,7 +24,6 @@ type History = Arc<[(String, Preimage)]>;
 /// Facts for one pipeline.
 pub struct World<'a> {
     store: &'a Store,
-    base: PathBuf,
     lock: Mutex<LockFile>,
     history: Mutex<HashMap<String, History>>,
 }
@@ -36,7 +35,7 @@ impl<'a> World<'a> {
     /// Where its lock file cannot be read.
     pub fn new(store: &'a Store, pipeline: &Pipeline) -> Result<Self, Failure> {
         let lock = Mutex::new(LockFile::open(&pipeline.file)?);
-        Ok(Self { store, base: pipeline.base.clone(), lock, history: Mutex::default() })
+        Ok(Self { store, lock, history: Mutex::default() })
     }
 
     /// What movable sources resolved to; a run adds to it.
@@ -70,8 +69,8 @@ impl Facts for World<'_> {
         })
     }
 
-    fn local_files(&self, from: &str, select: &[String]) -> Result<IndexMap<String, Digest>, Failure> {
-        let root = self.base.join(from.strip_prefix("file:").unwrap_or(from));
+    fn local_files(&self, base: &Path, from: &str, select: &[String]) -> Result<IndexMap<String, Digest>, Failure> {
+        let root = base.join(from.strip_prefix("file:").unwrap_or(from));
         let files = local_files::of_source(&root, select)?;
         let paths: Vec<PathBuf> = files.iter().map(|file| file.path.clone()).collect();
         let digests = self.store.digest_files(&paths)?;

@@ -1,6 +1,7 @@
 //! What a person is shown, problem by problem: `tests/fixtures/diagnostics/CODE.yaml` and the text beside it.
 //!
 //! A file may begin with `# --set K=V` and `# --profile P`. `UPDATE=1 cargo test --test diagnostics` writes the texts anew.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,5 +1,5 @@
 //! The engine over a real store, with an executor that stands in for the workers.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,5 @@
 //! The language of pipeline files: what loads, and to which instances.
+#![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,7 @@
 //! Mutated pipeline files: whatever they hold, they load or are refused, quickly and without a panic.
 //!
 //! `NEFTPIPE_TEST_MUTANTS` sets how many are tried.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -40,7 +40,7 @@ pub fn task(stage: &StageTask<'_>, reuse: &mut Reuse<'_>) -> Result<Task, Failur
         known: any_known.then_some(known),
         checkpoints: reuse.steps_to_save(),
         lineage: stage.lineage.clone(),
-        base: run.pipeline.base.clone(),
+        base: instance.base.to_path_buf(),
         resolved,
         torch_worker: (instance.kind == Kind::Judge).then(|| run.executor.torch_worker()).flatten(),
         offline: run.options.offline,
@@ -101,7 +101,7 @@ fn command(stage: &StageTask<'_>, request: &Request) -> Result<CommandTask, Fail
 /// Copies the files of a command to their relative paths. They must still be what the key says that they are.
 fn stage_files(stage: &StageTask<'_>, params: &CommandParams, work: &Path) -> Result<(), Failure> {
     let planned = stage.preimage.as_ref().map(|preimage| &preimage.contents);
-    for file in local_files::matching(&stage.run.pipeline.base, &params.files.0)? {
+    for file in local_files::matching(&stage.instance.base, &params.files.0)? {
         let target = work.join(&file.name);
         let parent = target.parent().unwrap_or(work);
         fs::create_dir_all(parent).map_err(|error| io_failure("create", parent, &error))?;

@@ -9,6 +9,7 @@ pub mod preimage;
 mod reason;
 
 use std::collections::HashSet;
+use std::path::Path;
 
 use indexmap::IndexMap;
 use neftpipe_protocol::params::{CommandParams, DownloadParams};
@@ -31,11 +32,11 @@ pub trait Facts {
     /// Where the store cannot be read.
     fn lookup(&self, key: &Digest) -> Result<Found, Failure>;
 
-    /// Digests of the files that these globs select below the pipeline's folder, by relative path, sorted.
+    /// Digests of the files that these globs select below the folder of the stage's file, by relative path, sorted.
     ///
     /// # Errors
     /// Where a source is absent or cannot be read.
-    fn local_files(&self, from: &str, select: &[String]) -> Result<IndexMap<String, Digest>, Failure>;
+    fn local_files(&self, base: &Path, from: &str, select: &[String]) -> Result<IndexMap<String, Digest>, Failure>;
 
     /// What a movable source resolved to in an earlier run.
     fn resolved(&self, params: &DownloadParams) -> Option<Value>;
@@ -268,7 +269,7 @@ pub fn preimage<'a>(
         Kind::Download => {
             let params: DownloadParams = typed(instance)?;
             if params.from.starts_with("file:") {
-                preimage.contents = facts.local_files(&params.from, &params.select.0)?;
+                preimage.contents = facts.local_files(&instance.base, &params.from, &params.select.0)?;
             } else if let Some(resolved) = facts.resolved(&params) {
                 preimage
                     .contents
@@ -280,7 +281,7 @@ pub fn preimage<'a>(
         Kind::Command => {
             let params: CommandParams = typed(instance)?;
             if !params.files.0.is_empty() {
-                preimage.contents = facts.local_files("file:.", &params.files.0)?;
+                preimage.contents = facts.local_files(&instance.base, "file:.", &params.files.0)?;
             }
             preimage.env = params.env.iter().map(|name| (name.clone(), facts.env(name))).collect();
         }
