@@ -65,7 +65,7 @@ fn get<'p>(pipeline: &'p Pipeline, id: &str) -> &'p Instance {
     pipeline.instance(id).unwrap_or_else(|| panic!("no {id} in {:?}", ids(pipeline)))
 }
 
-fn inputs<'p>(pipeline: &'p Pipeline, id: &str, slot: &str) -> Vec<String> {
+fn inputs(pipeline: &Pipeline, id: &str, slot: &str) -> Vec<String> {
     let refs = &get(pipeline, id).inputs[slot];
     refs.iter().map(|input| format!("{}.{}", pipeline.instances[input.instance].id, input.output)).collect()
 }
