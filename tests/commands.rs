@@ -58,6 +58,29 @@ fn shown_digest(project: &Project, reference: &str) -> String {
 }
 
 #[test]
+fn a_store_is_verified_collected_and_kept() {
+    let project = Project::tiny();
+    project.run();
+    let run = project.neftpipe(&["runs", "--json"]).exits(0).json()["runs"][0]["run"].as_str().unwrap().to_owned();
+    project.neftpipe(&["keep", &run, "--as", "paper-v1"]).exits(0);
+    assert_eq!(project.neftpipe(&["gc", "--dry-run", "--json"]).exits(0).json()["results"], serde_json::json!([]));
+    assert_eq!(project.neftpipe(&["verify", "--json"]).exits(0).json()["whole"], true);
+    project.neftpipe(&["gc", "--max-size", "lots"]).exits(2);
+
+    let shown = project.neftpipe(&["show", "answers[variant=plain]", "--json"]).exits(0).json();
+    let digest = shown["artifact"]["files"][0]["digest"].as_str().unwrap().to_owned();
+    let blob = project.file(&format!("cache/blobs/{}/{digest}", &digest[..2]));
+    let mut bytes = std::fs::read(&blob).unwrap();
+    bytes[10] ^= 1;
+    std::fs::remove_file(&blob).unwrap();
+    std::fs::write(&blob, bytes).unwrap();
+    let verified = project.neftpipe(&["verify", "--json"]).exits(1).json();
+    assert!(verified["damaged"][0]["path"].as_str().unwrap().ends_with(&digest));
+    assert!(project.run().contains(&"answers[variant=plain]".to_owned()), "what is damaged is made again");
+    project.neftpipe(&["verify"]).exits(0);
+}
+
+#[test]
 fn graphs_schema_completions_and_doctor_answer() {
     let project = Project::tiny();
     for (format, mark) in [("text", "train[variant=plain]"), ("mermaid", "flowchart"), ("dot", "digraph")] {

@@ -43,7 +43,8 @@ impl Project {
         Store::open(&self.path("cache")).unwrap()
     }
 
-    fn pipeline(&self, instances: Vec<Instance>) -> Pipeline {
+    fn pipeline(&self, mut instances: Vec<Instance>) -> Pipeline {
+        instances.iter_mut().for_each(|instance| instance.base = self.folder.path().into());
         Pipeline {
             name: "p".to_owned(),
             description: None,

@@ -6,7 +6,9 @@ mod doctor;
 mod error;
 mod explain;
 mod export;
+mod gc;
 mod graph;
+mod keep;
 mod logs;
 mod overrides;
 mod path;
@@ -16,6 +18,7 @@ mod run;
 mod runs;
 mod schema;
 mod show;
+mod verify;
 
 use std::io;
 use std::path::PathBuf;
@@ -71,6 +74,9 @@ enum Command {
     Graph(graph::GraphArgs),
     Logs(logs::LogsArgs),
     Runs(runs::RunsArgs),
+    Keep(keep::KeepArgs),
+    Gc(gc::GcArgs),
+    Verify(verify::VerifyArgs),
     Doctor(doctor::DoctorArgs),
     Schema(schema::SchemaArgs),
     Completions(completions::CompletionsArgs),
@@ -92,6 +98,9 @@ pub fn run(cli: Cli) -> Exit {
         Command::Graph(args) => graph::run(&context, &args),
         Command::Logs(args) => logs::run(&context, &args),
         Command::Runs(args) => runs::run(&context, &args),
+        Command::Keep(args) => keep::run(&context, &args),
+        Command::Gc(args) => gc::run(&context, &args),
+        Command::Verify(args) => verify::run(&context, &args),
         Command::Doctor(args) => doctor::run(&context, &args),
         Command::Schema(args) => schema::run(&context, &args),
         Command::Completions(args) => completions::run(&context, &args),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use indexmap::IndexMap;
+use neftpipe_protocol::params::remove;
 use neftpipe_protocol::request::{Lineage, LineageInput, LineageStage};
 use neftpipe_protocol::{Digest, Kind};
 
@@ -31,8 +32,8 @@ pub fn lineage<'a>(pipeline: &Pipeline, index: usize, made: impl Fn(usize) -> Op
     Lineage { stages: stages.collect() }
 }
 
-/// The digest under which a lineage enters a report's key: stages go by their place, so that a new name for one is no
-/// reason to write the report anew.
+/// The digest under which a lineage enters a report's key. Stages go by their place, so that a new name for one is no
+/// reason to write the report anew; their keys stay out, since a stage that ran again and left the same bytes is none.
 pub fn digest(lineage: &Lineage) -> Digest {
     let places: HashMap<String, usize> =
         lineage.stages.iter().enumerate().map(|(place, stage)| (stage.id.clone(), place)).collect();
@@ -42,7 +43,9 @@ pub fn digest(lineage: &Lineage) -> Digest {
         place(&mut stage.id);
         stage.inputs.values_mut().flatten().for_each(|input| place(&mut input.stage));
     }
-    Digest::of_value("neftpipe 2026 lineage v1", &serde_json::to_value(nameless).expect("a lineage serialises"))
+    let mut value = serde_json::to_value(nameless).expect("a lineage serialises");
+    value["stages"].as_array_mut().into_iter().flatten().for_each(|stage| remove(stage, "key"));
+    Digest::of_value("neftpipe 2026 lineage v1", &value)
 }
 
 /// Whether a kind is given its lineage.

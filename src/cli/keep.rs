@@ -1,0 +1,25 @@
+//! `neftpipe keep`.
+
+use clap::Args;
+
+use super::{CliResult, Context};
+use crate::exit::Exit;
+use crate::record::keep;
+
+/// Give a run a name, under which its results are never collected.
+#[derive(Debug, Args)]
+pub struct KeepArgs {
+    /// The run; `neftpipe runs` lists them.
+    #[arg(value_name = "RUN")]
+    run: String,
+    /// The name: `paper-v1`.
+    #[arg(long = "as", value_name = "NAME")]
+    name: String,
+}
+
+pub(super) fn run(context: &Context, args: &KeepArgs) -> CliResult {
+    let store = context.store_here()?;
+    keep::keep(&store.runs_dir(), &args.run, &args.name)?;
+    context.printer.note(format!("run {} is kept as {}", args.run, args.name));
+    Ok(Exit::Success)
+}
