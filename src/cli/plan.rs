@@ -68,8 +68,11 @@ fn text(pipeline: &Pipeline, plan: &Plan) -> String {
     let width = nodes(pipeline, plan).map(|(id, ..)| id.chars().count()).max().unwrap_or(0).min(60);
     for (id, _, node) in nodes(pipeline, plan) {
         let padding = " ".repeat("pending".len() - name_width(node.state));
-        text += format!("  {}{padding}  {id:<width$}  {}", mark(node.state), styled(DIM, why(node))).trim_end();
-        text.push('\n');
+        let why = why(node);
+        text += &match why.is_empty() {
+            true => format!("  {}{padding}  {id}\n", mark(node.state)),
+            false => format!("  {}{padding}  {id:<width$}  {}\n", mark(node.state), styled(DIM, why)),
+        };
     }
     text.trim_end().to_owned()
 }
