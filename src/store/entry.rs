@@ -112,7 +112,9 @@ impl Store {
             Err(error) => return Err(StoreError::io("look at", &path)(error)),
         };
         let mut identity = Identity::of(&metadata);
-        if let Some(manifest) = lock_ignoring_poison(&self.manifests).get(key, &identity) {
+        // Bound first: in an `if let` the guard would live on while the body locks again.
+        let known = lock_ignoring_poison(&self.manifests).get(key, &identity);
+        if let Some(manifest) = known {
             if self.mark_used(&path, &metadata) {
                 identity = identity_of(&path)?;
                 lock_ignoring_poison(&self.manifests).insert(identity, Arc::clone(&manifest));
