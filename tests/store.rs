@@ -5,7 +5,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use neftpipe::store::{Artifact, Entry, Lookup, Materialize, Outputs, Policy, Store, StoreError, Waiting};
 use neftpipe_protocol::{ArtifactType, Digest};
@@ -81,6 +81,21 @@ fn a_published_result_is_found_by_the_next_process() {
     let blob = place.store.blob_path(&artifact.files[0].digest);
     assert_eq!(fs::metadata(blob).unwrap().permissions().mode() & 0o777, 0o444);
     assert_eq!(place.store.history("train", 5).unwrap(), [key]);
+}
+
+#[test]
+fn an_old_result_is_found_time_and_again() {
+    let place = Place::new();
+    let key = place.publish("k", place.ingest(&[("a.txt", "one")]));
+    let name = key.to_string();
+    let record = place.store.root().join(format!("entries/{}/{name}.json", &name[..2]));
+    let an_hour_ago = SystemTime::now() - Duration::from_secs(3600);
+    fs::File::open(&record).unwrap().set_modified(an_hour_ago).unwrap();
+    std::thread::sleep(Duration::from_millis(2100)); // the index only takes a record that has lain still
+    assert!(matches!(place.store.lookup(&key).unwrap(), Lookup::Hit(_)), "from the record");
+    assert!(matches!(place.store.lookup(&key).unwrap(), Lookup::Hit(_)), "from the index, and marked as used");
+    assert!(fs::metadata(&record).unwrap().modified().unwrap() > an_hour_ago, "it is marked as used");
+    assert!(matches!(place.reopened().lookup(&key).unwrap(), Lookup::Hit(_)));
 }
 
 #[test]
