@@ -13,7 +13,7 @@ use crate::engine::lockfile::LockFile;
 use crate::local_files;
 use crate::plan::{Facts, Found, Preimage};
 use crate::spec::model::{Instance, Pipeline};
-use crate::store::{Lookup, Outputs, Store};
+use crate::store::{Lookup, Store};
 
 /// Earlier results of a stage that a miss is compared with.
 const EARLIER: usize = 64;
@@ -63,8 +63,8 @@ pub fn history(store: &Store, stage: &str) -> Vec<(String, Preimage)> {
 impl Facts for World<'_> {
     fn lookup(&self, key: &Digest) -> Result<Found, Failure> {
         Ok(match self.store.lookup(key)? {
-            Lookup::Hit(manifest) => Found::Hit(digests(&manifest.outputs)),
-            Lookup::Incomplete { missing, .. } => Found::Incomplete(outputs(&missing)),
+            Lookup::Hit(manifest) => Found::Hit(manifest.digests()),
+            Lookup::Incomplete { missing, .. } => Found::Incomplete(outputs_lacking(&missing)),
             Lookup::Miss => Found::Miss,
         })
     }
@@ -91,13 +91,8 @@ impl Facts for World<'_> {
     }
 }
 
-/// Digests of outputs by name.
-fn digests(outputs: &Outputs) -> IndexMap<String, Digest> {
-    outputs.iter().map(|(name, artifact)| (name.clone(), artifact.digest)).collect()
-}
-
-/// The outputs among `OUTPUT/PATH` that lack files.
-fn outputs(missing: &[String]) -> Vec<String> {
+/// The outputs that lack files, given what is missing as `OUTPUT/PATH`.
+pub fn outputs_lacking(missing: &[String]) -> Vec<String> {
     let mut names: Vec<String> = missing.iter().map(|file| file.split('/').next().unwrap_or(file).to_owned()).collect();
     names.dedup();
     names

@@ -48,12 +48,13 @@ pub(super) fn run(context: &Context, args: &GraphArgs) -> CliResult {
 
 /// The mark of a state in lists.
 pub(super) fn mark(state: State) -> String {
-    match state {
-        State::Cached => styled(GOOD, "cached"),
-        State::Run => styled(NOTICE, "run"),
-        State::Pending => styled(DIM, "pending"),
-        State::Blocked => styled(BAD, "blocked"),
-    }
+    let style = match state {
+        State::Cached => GOOD,
+        State::Run => NOTICE,
+        State::Pending => DIM,
+        State::Blocked => BAD,
+    };
+    styled(style, state.name())
 }
 
 fn state(plan: &Plan, index: usize) -> State {
@@ -79,7 +80,7 @@ fn text(pipeline: &Pipeline, plan: &Plan) -> String {
 fn mermaid(pipeline: &Pipeline, plan: &Plan) -> String {
     let mut text = String::from("flowchart LR\n");
     for (index, instance) in pipeline.instances.iter().enumerate() {
-        text += &format!("  n{index}[\"{}\"]:::{}\n", instance.id.replace('"', "#quot;"), name(state(plan, index)));
+        text += &format!("  n{index}[\"{}\"]:::{}\n", instance.id.replace('"', "#quot;"), state(plan, index).name());
         for need in needs(instance) {
             text += &format!("  n{need} --> n{index}\n");
         }
@@ -103,13 +104,4 @@ fn dot(pipeline: &Pipeline, plan: &Plan) -> String {
         }
     }
     text + "}\n"
-}
-
-fn name(state: State) -> &'static str {
-    match state {
-        State::Cached => "cached",
-        State::Run => "run",
-        State::Pending => "pending",
-        State::Blocked => "blocked",
-    }
 }

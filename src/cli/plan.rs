@@ -67,7 +67,7 @@ fn text(pipeline: &Pipeline, plan: &Plan) -> String {
     );
     let width = nodes(pipeline, plan).map(|(id, ..)| id.chars().count()).max().unwrap_or(0).min(60);
     for (id, _, node) in nodes(pipeline, plan) {
-        let padding = " ".repeat("pending".len() - name_width(node.state));
+        let padding = " ".repeat("pending".len() - node.state.name().len());
         let why = why(node);
         text += &match why.is_empty() {
             true => format!("  {}{padding}  {id}\n", mark(node.state)),
@@ -75,15 +75,6 @@ fn text(pipeline: &Pipeline, plan: &Plan) -> String {
         };
     }
     text.trim_end().to_owned()
-}
-
-fn name_width(state: State) -> usize {
-    match state {
-        State::Cached => "cached".len(),
-        State::Run => "run".len(),
-        State::Pending => "pending".len(),
-        State::Blocked => "blocked".len(),
-    }
 }
 
 /// The reasons in one line; a waiting instance names what it waits for, not each slot.

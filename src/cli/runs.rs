@@ -4,9 +4,10 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{CliResult, Context};
-use crate::engine::event::{RunOutcome, StageOutcome};
+use crate::engine::event::StageOutcome;
 use crate::exit::Exit;
 use crate::record::{self, RunRecord};
+use crate::ui::outcome;
 use crate::ui::table::{seconds, table};
 
 /// List the runs of this store, newest first.
@@ -49,21 +50,12 @@ fn count(run: &RunRecord, wanted: &StageOutcome) -> usize {
     run.stages.values().filter(|stage| stage.outcome.as_ref() == Some(wanted)).count()
 }
 
-fn word(outcome: Option<RunOutcome>) -> &'static str {
-    match outcome {
-        None => "unfinished",
-        Some(RunOutcome::Succeeded) => "succeeded",
-        Some(RunOutcome::Failed) => "failed",
-        Some(RunOutcome::Interrupted) => "interrupted",
-    }
-}
-
 fn row(run: &RunRecord) -> Vec<String> {
     vec![
         run.run.clone(),
         run.pipeline.clone(),
         run.started.clone(),
-        word(run.outcome).to_owned(),
+        outcome::run_word(run.outcome).to_owned(),
         count(run, &StageOutcome::Executed).to_string(),
         count(run, &StageOutcome::Cached).to_string(),
         run.seconds.map_or(String::new(), seconds),

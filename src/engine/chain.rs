@@ -33,8 +33,7 @@ impl Chain {
         instance: &Instance,
         inputs: &IndexMap<String, Vec<StageInput>>,
     ) -> Result<Option<Self>, Failure> {
-        let params: TrainParams = serde_json::from_value(instance.params.clone())
-            .map_err(|error| Failure::internal(format!("{}: parameters: {error}", instance.id)))?;
+        let params: TrainParams = instance.typed_params()?;
         let input = |slot: &str| inputs.get(slot).and_then(|list| list.first()).map(|input| &input.artifact);
         let (Some(model), Some(tokens)) = (input("model"), input("tokens")) else { return Ok(None) };
         let rows = training_rows(store, tokens)?;

@@ -19,6 +19,7 @@ use super::reuse::Reuse;
 use super::stage::{self, Ended, StageInput, StageTask};
 use super::{Run, Summary, wants};
 use crate::exec::{Grant, Level, Pool, Want};
+use crate::facts::outputs_lacking;
 use crate::plan::lineage::{self, Made};
 use crate::plan::{self, Facts, Preimage, Reason};
 use crate::spec::model::{InputRef, Instance, Pipeline};
@@ -220,7 +221,9 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
     fn reasons(&self, index: usize, preimage: Option<&Preimage>, found: &Lookup) -> Vec<Reason> {
         match (preimage, found) {
             _ if self.run.forced.contains(index) => vec![Reason::Forced],
-            (_, Lookup::Incomplete { missing, .. }) => missing_outputs(missing),
+            (_, Lookup::Incomplete { missing, .. }) => {
+                outputs_lacking(missing).into_iter().map(|output| Reason::OutputMissing { output }).collect()
+            }
             (Some(new), _) => plan::of_miss(new, &self.run.world.earlier(&self.pipeline.instances[index])),
             (None, _) => vec![Reason::NeverRan],
         }
@@ -371,7 +374,7 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
 
     fn finish(&mut self, index: usize, manifest: Arc<Manifest>, outcome: StageOutcome) {
         let (key, seconds) = (manifest.key, manifest.seconds);
-        let digests = manifest.outputs.iter().map(|(name, artifact)| (name.clone(), artifact.digest)).collect();
+        let digests = manifest.digests();
         self.products[index] = Some(Product { manifest, digests });
         self.settle(index, Some(key), outcome, seconds);
         for dependent in std::mem::take(&mut self.dependents[index]) {
@@ -442,11 +445,4 @@ fn can_do_without(instance: &Instance, lost: usize) -> bool {
     let mut references = instance.inputs.values().flatten().filter(|input| input.instance == lost);
     let others_remain = instance.inputs.values().any(|inputs| inputs.iter().any(|input| input.instance != lost));
     references.all(|input| input.gathered) && others_remain
-}
-
-/// Reasons for `OUTPUT/PATH`s that are missing.
-fn missing_outputs(missing: &[String]) -> Vec<Reason> {
-    let mut outputs: Vec<&str> = missing.iter().map(|file| file.split('/').next().unwrap_or(file)).collect();
-    outputs.dedup();
-    outputs.into_iter().map(|output| Reason::OutputMissing { output: output.to_owned() }).collect()
 }

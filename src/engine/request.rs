@@ -10,7 +10,7 @@ use neftpipe_protocol::worker::io_failure;
 use neftpipe_protocol::{Failure, Kind, PROTOCOL_VERSION};
 
 use super::reuse::Reuse;
-use super::stage::{StageInput, StageTask, params};
+use super::stage::{StageInput, StageTask};
 use crate::exec::{CommandTask, Task, overlapping_outputs};
 use crate::local_files;
 use crate::plan::Facts;
@@ -25,7 +25,7 @@ pub fn task(stage: &StageTask<'_>, reuse: &mut Reuse<'_>) -> Result<Task, Failur
     let known = folder.join("known");
     let any_known = reuse.begin_attempt(&folder, &known)?;
     let resolved = match instance.kind {
-        Kind::Download => run.world.resolved(&params::<DownloadParams>(instance)?),
+        Kind::Download => run.world.resolved(&instance.typed_params::<DownloadParams>()?),
         _ => None,
     };
     let request = Request {
@@ -86,7 +86,7 @@ fn described(input: &StageInput, path: PathBuf) -> Input {
 }
 
 fn command(stage: &StageTask<'_>, request: &Request) -> Result<CommandTask, Failure> {
-    let params: CommandParams = params(&stage.instance)?;
+    let params: CommandParams = stage.instance.typed_params()?;
     if let Some((one, other)) = overlapping_outputs(&params) {
         return Err(Failure::usage(format!("the outputs `{one}` and `{other}` lie in one another")));
     }

@@ -10,7 +10,6 @@ use neftpipe_protocol::event::EventBody as WorkerEvent;
 use neftpipe_protocol::params::{CommandParams, DownloadParams};
 use neftpipe_protocol::request::{Lineage, StageResult, Success};
 use neftpipe_protocol::{ArtifactType, Digest, Failure, FailureClass, Kind};
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::event::EventBody;
@@ -61,15 +60,6 @@ pub enum Ended {
 
 /// Says what happens, while it does.
 type Tell<'t> = &'t mut dyn FnMut(EventBody);
-
-/// The parameters of an instance, typed.
-///
-/// # Errors
-/// Where they are not those of the kind.
-pub fn params<P: DeserializeOwned>(instance: &Instance) -> Result<P, Failure> {
-    serde_json::from_value(instance.params.clone())
-        .map_err(|error| Failure::internal(format!("{}: parameters: {error}", instance.id)))
-}
 
 /// What stands for the key of a source that is yet to be resolved: what is asked of the source. Those who ask the same of
 /// it wait for one another, so that they get the same.
@@ -247,7 +237,7 @@ impl StageTask<'_> {
             return self.preimage.clone().ok_or_else(|| Failure::internal("it ran before its key was known"));
         }
         if let Some(resolved) = resolved {
-            self.run.world.lock().set(&params::<DownloadParams>(&self.instance)?, resolved)?;
+            self.run.world.lock().set(&self.instance.typed_params::<DownloadParams>()?, resolved)?;
         }
         let now = plan::preimage(self.run.pipeline, self.index, &|_| None, self.run.world)?
             .ok_or_else(|| Failure::internal("its worker did not say what the source resolved to"))?;
@@ -259,7 +249,7 @@ impl StageTask<'_> {
 
     fn ingest(&self, types: &IndexMap<String, ArtifactType>) -> Result<Outputs, Failure> {
         let command = match self.instance.kind {
-            Kind::Command => Some(params::<CommandParams>(&self.instance)?),
+            Kind::Command => Some(self.instance.typed_params::<CommandParams>()?),
             _ => None,
         };
         let mut outputs = Outputs::with_capacity(types.len());

@@ -73,6 +73,18 @@ pub enum State {
     Blocked,
 }
 
+impl State {
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cached => "cached",
+            Self::Run => "run",
+            Self::Pending => "pending",
+            Self::Blocked => "blocked",
+        }
+    }
+}
+
 /// What was found out about one instance.
 #[derive(Debug, Clone)]
 pub struct Node {
@@ -267,7 +279,7 @@ pub fn preimage<'a>(
     };
     match instance.kind {
         Kind::Download => {
-            let params: DownloadParams = typed(instance)?;
+            let params: DownloadParams = instance.typed_params()?;
             if params.from.starts_with("file:") {
                 preimage.contents = facts.local_files(&instance.base, &params.from, &params.select.0)?;
             } else if let Some(resolved) = facts.resolved(&params) {
@@ -279,7 +291,7 @@ pub fn preimage<'a>(
             }
         }
         Kind::Command => {
-            let params: CommandParams = typed(instance)?;
+            let params: CommandParams = instance.typed_params()?;
             if !params.files.0.is_empty() {
                 preimage.contents = facts.local_files(&instance.base, "file:.", &params.files.0)?;
             }
@@ -292,9 +304,4 @@ pub fn preimage<'a>(
         _ => {}
     }
     Ok(Some(preimage))
-}
-
-fn typed<P: serde::de::DeserializeOwned>(instance: &Instance) -> Result<P, Failure> {
-    serde_json::from_value(instance.params.clone())
-        .map_err(|error| Failure::internal(format!("{}: parameters: {error}", instance.id)))
 }

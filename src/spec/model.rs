@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use indexmap::IndexMap;
-use neftpipe_protocol::{ArtifactType, Kind};
+use neftpipe_protocol::{ArtifactType, Failure, Kind};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// A pipeline file, checked, its matrices expanded.
@@ -112,6 +113,15 @@ impl Pipeline {
 }
 
 impl Instance {
+    /// The parameters, typed.
+    ///
+    /// # Errors
+    /// Where they are not those of the kind.
+    pub fn typed_params<P: DeserializeOwned>(&self) -> Result<P, Failure> {
+        serde_json::from_value(self.params.clone())
+            .map_err(|error| Failure::internal(format!("{}: parameters: {error}", self.id)))
+    }
+
     /// Name of the output that the plain stage name means.
     pub fn plain_output(&self) -> &str {
         self.outputs.keys().next().map_or("output", String::as_str)

@@ -7,6 +7,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use indexmap::IndexMap;
 use neftpipe_protocol::{ArtifactType, Digest};
 use serde_json::Value;
 
@@ -25,6 +26,13 @@ pub struct Manifest {
     pub outputs: Outputs,
     /// Time that making it took.
     pub seconds: f64,
+}
+
+impl Manifest {
+    /// Digests of the outputs by name.
+    pub fn digests(&self) -> IndexMap<String, Digest> {
+        self.outputs.iter().map(|(name, artifact)| (name.clone(), artifact.digest)).collect()
+    }
 }
 
 impl From<Entry> for Manifest {

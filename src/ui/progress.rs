@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::outcome;
 use super::printer::{BAD, DIM, GOOD, HEADING, NOTICE, Printer, styled};
 use super::table::{bytes, clip, seconds};
 use crate::engine::event::{Event, EventBody, RunOutcome, StageOutcome};
@@ -148,11 +149,12 @@ impl Progress {
             }
             self.say(styled(DIM, format!("  what it printed: neftpipe logs '{stage}@{run}'")));
         }
-        let word = match outcome {
-            RunOutcome::Succeeded => styled(GOOD, "succeeded"),
-            RunOutcome::Failed => styled(BAD, "failed"),
-            RunOutcome::Interrupted => styled(NOTICE, "interrupted"),
+        let style = match outcome {
+            RunOutcome::Succeeded => GOOD,
+            RunOutcome::Failed => BAD,
+            RunOutcome::Interrupted => NOTICE,
         };
+        let word = styled(style, outcome::run_word(Some(*outcome)));
         let mut parts = vec![format!("{executed} executed"), format!("{cached} cached")];
         parts.extend((*failed > 0).then(|| format!("{failed} failed")));
         parts.extend((*blocked > 0).then(|| format!("{blocked} blocked")));

@@ -2,9 +2,9 @@
 
 use neftpipe_protocol::Failure;
 use neftpipe_protocol::artifact::Metrics;
-use neftpipe_protocol::params::Device as Asked;
+use neftpipe_protocol::params::{Device as Asked, Precision};
 use serde_json::Value;
-use tch::{Cuda, Device};
+use tch::{Cuda, Device, Kind};
 
 use crate::cuda_library::{self, CudaLibrary};
 
@@ -69,6 +69,14 @@ impl Devices {
 
     fn count(&self) -> i64 {
         if self.cuda == CudaLibrary::Loaded && Cuda::is_available() { Cuda::device_count() } else { 0 }
+    }
+}
+
+/// The tensors' number format for a precision.
+pub fn kind(precision: Precision) -> Kind {
+    match precision {
+        Precision::F32 => Kind::Float,
+        Precision::Bf16 => Kind::BFloat16,
     }
 }
 

@@ -19,7 +19,7 @@ use neftpipe_protocol::worker::{Job, Outcome, write_json};
 use neftpipe_protocol::{ArtifactType, Failure};
 use neftpipe_text::{Renderer, Tokenizer};
 use serde_json::json;
-use tch::{Device, Kind};
+use tch::Device;
 
 use crate::device::{self, Devices};
 use crate::model::{Llama, LlamaConfig};
@@ -95,11 +95,7 @@ fn renderer(
 /// The model with its adapter. In f32 the adapter is added to the weights, which costs nothing afterwards; in bf16 that
 /// would round small updates away, so it is computed beside them.
 fn load(params: &GenerateParams, model: &Input, adapter: Option<&Input>, device: Device) -> Result<Llama, Failure> {
-    let kind = match params.precision {
-        Precision::F32 => Kind::Float,
-        Precision::Bf16 => Kind::BFloat16,
-    };
-    let mut llama = Llama::load(&model.path, device, kind)?;
+    let mut llama = Llama::load(&model.path, device, device::kind(params.precision))?;
     if let Some(adapter) = adapter {
         lora::attach(&adapter.path, &mut llama)?;
         if params.precision == Precision::F32 {

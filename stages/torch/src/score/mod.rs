@@ -10,7 +10,7 @@ use std::io::Write;
 use std::path::Path;
 
 use neftpipe_protocol::event::EventBody;
-use neftpipe_protocol::params::{JudgeParams, Precision};
+use neftpipe_protocol::params::JudgeParams;
 use neftpipe_protocol::request::Success;
 use neftpipe_protocol::scoring::{LabelScores, PAIRS_FILE, PairRow, SCORES_FILE, SCORES_OUTPUT, ScoreRow};
 use neftpipe_protocol::worker::{Job, Outcome, io_failure};
@@ -52,11 +52,7 @@ pub fn run(job: &Job, devices: &Devices) -> Result<Outcome, Failure> {
     let device = devices.choose(params.device)?;
     job.emit(EventBody::Started { device: Some(device::name(device)) });
     let prompt = JudgePrompt::new(Tokenizer::load(model)?)?;
-    let kind = match params.precision {
-        Precision::F32 => Kind::Float,
-        Precision::Bf16 => Kind::BFloat16,
-    };
-    let llama = Llama::load(model, device, kind)?;
+    let llama = Llama::load(model, device, device::kind(params.precision))?;
     let rows = read_pairs(&job.request.attempt.join(PAIRS_FILE))?;
     let mut pairs = rows.iter().map(|row| encode(row, &prompt)).collect::<Result<Vec<_>, Failure>>()?;
     pairs.sort_by_key(|pair| std::cmp::Reverse(pair.tokens()));
