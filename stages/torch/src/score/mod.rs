@@ -55,7 +55,7 @@ pub fn run(job: &Job, devices: &Devices) -> Result<Outcome, Failure> {
     let llama = Llama::load(model, device, device::kind(params.precision))?;
     let rows = read_pairs(&job.request.attempt.join(PAIRS_FILE))?;
     let mut pairs = rows.iter().map(|row| encode(row, &prompt)).collect::<Result<Vec<_>, Failure>>()?;
-    pairs.sort_by_key(|pair| std::cmp::Reverse(pair.tokens()));
+    pairs.sort_by_key(|pair| std::cmp::Reverse((pair.longest(), pair.tokens()))); // longest first: the cut below needs it
 
     let mut scores = Scores::create(job)?;
     let fitting = pairs.partition_point(|pair| pair.longest() > llama.config().max_position_embeddings as usize);
