@@ -95,6 +95,18 @@ fn graphs_schema_completions_and_doctor_answer() {
 }
 
 #[test]
+fn looking_where_nothing_was_run_makes_nothing() {
+    let project = Project::tiny();
+    for command in [&["show"][..], &["runs"], &["path", "report"], &["logs", "train"], &["gc"], &["verify"]] {
+        assert!(project.neftpipe(command).exits(2).stderr.contains("there is no store"), "{command:?}");
+    }
+    project.neftpipe(&["doctor"]).exits(0);
+    project.write("answers.json", r#"[{"instruction": "a", "output": "b", "generator": "c"}]"#);
+    assert_eq!(project.neftpipe(&["show", "answers.json", "--json"]).exits(0).json()["metrics"]["answers"], 1);
+    assert!(!project.file("cache").exists());
+}
+
+#[test]
 fn selectors_choose_instances_and_what_they_need() {
     let project = Project::tiny();
     let plan = project.neftpipe(&["plan", "tiny.yaml", "answers[variant=plain]", "--json"]).exits(0).json();

@@ -42,23 +42,40 @@ impl Context {
 
     /// The store of a pipeline file.
     pub(super) fn store_of(&self, file: &Path) -> Result<Store, CliError> {
-        let beside = file.parent().unwrap_or(Path::new(".")).to_owned();
-        self.open(&beside, &beside)
+        Ok(Store::open(&self.root(file.parent().unwrap_or(Path::new("."))))?)
+    }
+
+    /// Where the store of the current directory is, or would be.
+    pub(super) fn root_here(&self) -> Result<PathBuf, CliError> {
+        Ok(self.root(&std::env::current_dir()?))
+    }
+
+    /// The store of the current directory, if there is one. Looking for results makes none.
+    pub(super) fn find_store_here(&self) -> Result<Option<Store>, CliError> {
+        let root = self.root_here()?;
+        if Store::is_at(&root) { Ok(Some(Store::open(&root)?)) } else { Ok(None) }
     }
 
     /// The store of the current directory, for commands that name results.
     pub(super) fn store_here(&self) -> Result<Store, CliError> {
-        let here = std::env::current_dir()?;
-        let store = self.open(&here, &here)?;
-        Ok(store)
+        match self.find_store_here()? {
+            Some(store) => Ok(store),
+            None => Err(self.no_store_here()?),
+        }
     }
 
-    fn open(&self, start: &Path, otherwise: &Path) -> Result<Store, CliError> {
-        let root = match &self.store {
+    /// Says that nothing was run here yet.
+    pub(super) fn no_store_here(&self) -> Result<CliError, CliError> {
+        let root = self.root_here()?;
+        Ok(CliError::usage(format!("there is no store in {}", root.display()))
+            .with_hint("`neftpipe run FILE` makes one; --store names one elsewhere"))
+    }
+
+    fn root(&self, start: &Path) -> PathBuf {
+        match &self.store {
             Some(root) => root.clone(),
-            None => project_of(start).unwrap_or_else(|| otherwise.to_owned()).join("cache"),
-        };
-        Ok(Store::open(&root)?)
+            None => project_of(start).unwrap_or_else(|| start.to_owned()).join("cache"),
+        }
     }
 
     /// The instances that selectors on the command line name; everything where there is none.

@@ -16,16 +16,16 @@ use crate::ui::table::{bytes, cell};
 pub struct DoctorArgs {}
 
 pub(super) fn run(context: &Context, _: &DoctorArgs) -> CliResult {
-    let store = context.store_here()?;
+    let root = context.root_here()?;
     let machine = Machine::detect(crate::env::visible_gpus().as_deref());
-    let workers = Workers::new(crate::env::workers(), store.workers_file());
+    let workers = Workers::new(crate::env::workers(), root.join("workers.json"));
     let found = workers.all();
     let missing = ["neftpipe-stage", "neftpipe-stage-torch"]
         .iter()
         .filter(|name| !found.iter().any(|(path, _)| path.file_name().is_some_and(|file| file == **name)));
     let missing: Vec<&str> = missing.copied().collect();
     let healthy = missing.is_empty() && found.iter().all(|(_, describe)| describe.is_ok());
-    let free_bytes = free_bytes(store.root());
+    let free_bytes = free_bytes(&root);
     if context.printer.is_json() {
         let workers: Vec<Value> = found
             .iter()
@@ -36,7 +36,7 @@ pub(super) fn run(context: &Context, _: &DoctorArgs) -> CliResult {
             .collect();
         context.printer.json(&json!({
             "version": 1, "healthy": healthy, "cpus": machine.cpus, "memory_bytes": machine.memory_bytes,
-            "gpus": machine.gpus, "store": store.root(), "free_bytes": free_bytes, "workers": workers, "missing": missing,
+            "gpus": machine.gpus, "store": root, "free_bytes": free_bytes, "workers": workers, "missing": missing,
         }))?;
     } else {
         let gpus = if machine.gpus.is_empty() { "none".to_owned() } else { machine.gpus.join(", ") };
@@ -46,7 +46,7 @@ pub(super) fn run(context: &Context, _: &DoctorArgs) -> CliResult {
             bytes(machine.memory_bytes)
         ))?;
         let free = free_bytes.map_or("unknown".to_owned(), bytes);
-        context.printer.line(format!("store    {} ({free} free)", store.root().display()))?;
+        context.printer.line(format!("store    {} ({free} free)", root.display()))?;
         for (path, describe) in &found {
             match describe {
                 Ok(describe) => {
@@ -70,6 +70,8 @@ pub(super) fn run(context: &Context, _: &DoctorArgs) -> CliResult {
     Ok(if healthy { Exit::Success } else { Exit::Environment })
 }
 
-fn free_bytes(path: &Path) -> Option<u64> {
-    rustix::fs::statvfs(path).ok().map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize))
+/// Of the disk on which the store is, or would be made.
+fn free_bytes(root: &Path) -> Option<u64> {
+    let there = root.ancestors().find(|folder| folder.is_dir())?;
+    rustix::fs::statvfs(there).ok().map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize))
 }

@@ -24,7 +24,7 @@ pub const WORKERS: &str = "workers.json";
 
 /// Version of the layout, in the file `layout`. A store with another number is refused.
 const LAYOUT: u32 = 1;
-const LAYOUT_FILE: &str = "layout";
+pub const LAYOUT_FILE: &str = "layout";
 
 const README: &str = include_str!("layout.README.md");
 const GITIGNORE: &str = "*\n!.gitignore\n!CACHEDIR.TAG\n!README.md\n";

@@ -71,6 +71,11 @@ impl Store {
         Ok(Self { root, identities, manifests, damage: Mutex::default() })
     }
 
+    /// Whether there is a store in this folder.
+    pub fn is_at(root: &Path) -> bool {
+        root.join(layout::LAYOUT_FILE).is_file()
+    }
+
     /// The store's folder, absolute.
     pub fn root(&self) -> &Path {
         &self.root

@@ -36,12 +36,12 @@ pub struct ShowArgs {
 }
 
 pub(super) fn run(context: &Context, args: &ShowArgs) -> CliResult {
-    let store = context.store_here()?;
+    let path = args.path.as_deref();
+    let Some(store) = context.find_store_here()? else { return show_without_store(context, args) };
     let target = match &args.reference {
         Some(text) => reference::resolve(&store, text)?,
         None => newest(&store)?,
     };
-    let path = args.path.as_deref();
     match target {
         Target::Run(_) | Target::File(_) if path.is_some() => {
             return context.refuse("a path goes with an instance or a digest");
@@ -50,6 +50,15 @@ pub(super) fn run(context: &Context, args: &ShowArgs) -> CliResult {
         Target::File(path) => file::show(context, &path, args.length_control.as_deref())?,
         Target::Entry(entry, output) => show_or_print(context, &store, &reference::of_entry(*entry, output)?, path)?,
         Target::Instances(run, found) => show_instances(context, &store, &run, found, path)?,
+    }
+    Ok(Exit::Success)
+}
+
+/// Files can be looked at anywhere.
+fn show_without_store(context: &Context, args: &ShowArgs) -> CliResult {
+    match args.reference.as_ref().map(Path::new).filter(|path| path.exists()) {
+        Some(path) if args.path.is_none() => file::show(context, path, args.length_control.as_deref())?,
+        _ => return Err(context.no_store_here()?),
     }
     Ok(Exit::Success)
 }
