@@ -260,7 +260,7 @@ impl Reader<'_> {
     }
 }
 
-const STARTER: &str = "`neftpipe init` writes a starter project";
+const STARTER: &str = "a pipeline begins with `version: 1` and `stages:`; the README shows a small one";
 
 fn check_version(root: &Map<String, Value>, id: SourceId, problems: &mut Vec<Problem>) {
     let top = Path::Root(Some(id));

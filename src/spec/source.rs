@@ -188,7 +188,7 @@ fn unreadable(source: SourceId, file: &FilePath, error: &io::Error) -> Problem {
         format!("cannot read {}: {error}", file.display()),
     );
     match error.kind() {
-        io::ErrorKind::NotFound => problem.hint("`neftpipe init` writes a starter project"),
+        io::ErrorKind::NotFound => problem.hint("name a pipeline file, relative to this folder"),
         _ => problem,
     }
 }
