@@ -1,7 +1,7 @@
 //! Attempts in child processes of this one.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -152,15 +152,28 @@ fn of_command(task: &Task, ended: Ended) -> Result<Outcome, Failure> {
     let outputs = command::outputs(&params);
     for (name, _) in &outputs {
         let path = command::output_path(&params, &task.request.out, name);
-        if !path.exists() {
-            let shown = path.strip_prefix(&task.request.out).unwrap_or(&path).display();
+        let shown = path.strip_prefix(&task.request.out).unwrap_or(&path).display();
+        let failure = if !path.exists() {
             let message = format!("the command left no {shown} in {{out}} for its output `{name}`");
-            let failure = Failure::data(with_last_lines(message, &task.request.attempt));
-            return Ok(Outcome::Finished(StageResult::Failed(failure)));
-        }
+            Failure::data(with_last_lines(message, &task.request.attempt))
+        } else if !is_reached_without_links(&task.request.out, &path) {
+            let message = format!("a symbolic link leads to {shown}, the output `{name}`: it cannot be stored");
+            Failure::data(message).with_hint("leave the file itself in {out}")
+        } else {
+            continue;
+        };
+        return Ok(Outcome::Finished(StageResult::Failed(failure)));
     }
     let success = Success { outputs: outputs.into_iter().collect(), ..Success::default() };
     Ok(Outcome::Finished(StageResult::Succeeded(Box::new(success))))
+}
+
+/// Whether nothing between a folder and a path below it is a link: what is stored is moved, and behind a link lies
+/// something that is not the command's own.
+fn is_reached_without_links(folder: &Path, path: &Path) -> bool {
+    let (Ok(root), Ok(below)) = (folder.canonicalize(), path.strip_prefix(folder)) else { return false };
+    let below: PathBuf = below.components().filter(|part| !matches!(part, Component::CurDir)).collect();
+    path.canonicalize().is_ok_and(|path| path == root.join(below))
 }
 
 fn died(status: std::process::ExitStatus) -> Outcome {

@@ -1,5 +1,7 @@
 //! `command`: a shell command of the user.
 
+use std::path::{Component, Path};
+
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -45,6 +47,12 @@ pub struct CommandOutput {
     pub artifact: ArtifactType,
 }
 
+impl CommandOutput {
+    fn is_inside(&self) -> bool {
+        Path::new(&self.path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+    }
+}
+
 fn files() -> ArtifactType {
     ArtifactType::Files
 }
@@ -67,6 +75,9 @@ impl StageParams for CommandParams {
         }
         if self.key_ignore.iter().any(|path| !path.starts_with("params.")) {
             problems.push(("key_ignore", "only paths that begin with `params.` can be left out of the key".to_owned()));
+        }
+        for (name, CommandOutput { path, .. }) in self.outputs.iter().filter(|(_, output)| !output.is_inside()) {
+            problems.push(("outputs", format!("the path `{path}` of the output `{name}` leads out of {{out}}")));
         }
         problems
     }

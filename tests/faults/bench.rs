@@ -1,0 +1,167 @@
+//! A project in a temporary folder: its pipeline, its store, and the program run on it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{processes, worker};
+
+/// A pipeline of commands, training and generation: `parts` + 2 × `seeds` + 4 instances. Sleeping `parts` have a child.
+pub fn pipeline(parts: usize, seeds: usize) -> String {
+    let list = |count: usize| (0..count).map(|index| index.to_string()).collect::<Vec<_>>().join(", ");
+    PIPELINE.replace("PARTS", &list(parts)).replace("SEEDS", &list(seeds))
+}
+
+const PIPELINE: &str = r#"version: 1
+name: faults
+stages:
+  model: { command: { run: "echo weights > {out}/weights", outputs: { model: { path: ., as: model } } } }
+  tokens: { command: { run: "cp tokens.json {out}", files: [tokens.json], outputs: { tokens: { path: ., as: tokens } } } }
+  prompts: { command: { run: "seq 4 > {out}/prompts", outputs: { prompts: { path: ., as: prompts } } } }
+  part:
+    needs: { model: model }
+    matrix: { params.part: [PARTS] }
+    command:
+      run: |
+        sleep 0.02 & mkdir {out}/deep; seq {params.part} 2000 > {out}/deep/one; echo {params.part} > {out}/two
+        cp {in.model}/weights {out}/three; : > {out}/empty; wait
+      params: { part: 0 }
+  train:
+    needs: { model: model, tokens: tokens }
+    matrix: { seed: [SEEDS] }
+    train: { steps: 6, lora: { rank: 2 }, checkpoint_every: 2 }
+  answers:
+    needs: { model: model, adapter: train, prompts: prompts }
+    generate: { max_new_tokens: 4 }
+  all:
+    needs: { parts: "part[*]", answers: "answers[*]" }
+    command: { run: "for i in {in.parts}; do cat $i/two; done > {out}/t; for i in {in.answers}; do cat $i/*; done > {out}/a" }
+"#;
+
+const TOKENS: &str = r#"{"template":"alpaca","date_string":"","max_length_tokens":8,"eos_token_id":0,
+"train":{"rows":8,"groups":8,"tokens":64,"trained_tokens":32,"truncated_rows":0,"longest_tokens":8},
+"heldout":{"rows":0,"groups":0,"tokens":0,"trained_tokens":0,"truncated_rows":0,"longest_tokens":0},"dropped":{}}"#;
+
+/// A project folder. Nothing that was started in it outlives it.
+pub struct Bench {
+    dir: TempDir,
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Bench {
+    /// A project with this pipeline as `p.yaml`.
+    pub fn new(pipeline: &str) -> Self {
+        let bench = Self { dir: tempfile::Builder::new().prefix("neftpipe-faults-").tempdir().unwrap() };
+        bench.write("p.yaml", pipeline);
+        bench.write("tokens.json", TOKENS);
+        worker::install(&bench.file("workers"));
+        bench
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path().join(name)
+    }
+
+    /// The store.
+    pub fn store(&self) -> PathBuf {
+        self.file("cache")
+    }
+
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        let path = self.file(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    /// The program, ready to be started in an environment of its own. HOME makes its processes known by the folder.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_neftpipe"));
+        command.args(args).current_dir(self.path()).env_clear().stdin(Stdio::null());
+        command.env("HOME", self.path()).env("NEFTPIPE_WORKERS", self.file("workers"));
+        command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+        command
+    }
+
+    /// Runs the program to its end.
+    pub fn neftpipe(&self, args: &[&str]) -> Ended {
+        Ended::from(self.command(args).output().unwrap())
+    }
+
+    /// Runs the pipeline.
+    pub fn run(&self) -> Ended {
+        self.neftpipe(&["run", "p.yaml", "--json"])
+    }
+
+    /// The same command once more must finish: with these artifacts, in a store that is whole, and nobody left behind.
+    pub fn goes_on_to(&self, artifacts: &Artifacts) {
+        let ended = self.run().exits(0);
+        assert_eq!(ended.artifacts(), *artifacts, "other bytes than without a fault");
+        self.is_whole();
+    }
+
+    /// The store is whole and nobody is left behind.
+    pub fn is_whole(&self) {
+        self.neftpipe(&["verify"]).exits(0);
+        processes::none_is_left(self.path());
+    }
+}
+
+/// Digests of the outputs of every instance.
+pub type Artifacts = BTreeMap<String, Value>;
+
+impl Ended {
+    /// Checks the exit code and shows what was printed where it differs.
+    pub fn exits(self, code: i32) -> Self {
+        self.exits_with(&[code])
+    }
+
+    /// Checks that the exit code is one of these.
+    pub fn exits_with(self, codes: &[i32]) -> Self {
+        let is_known = self.code.is_some_and(|code| codes.contains(&code));
+        assert!(is_known, "{:?}, not {codes:?}\nstdout: {}\nstderr: {}", self.code, self.stdout, self.stderr);
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+        self
+    }
+
+    /// Checks that this was said on stderr.
+    pub fn says(self, text: &str) -> Self {
+        assert!(self.stderr.contains(text), "`{text}` is not said:\n{}", self.stderr);
+        self
+    }
+
+    /// Every event of a run with `--json`.
+    pub fn events(&self) -> impl Iterator<Item = Value> {
+        self.stdout.lines().map(|line| serde_json::from_str(line).expect("a line of JSON"))
+    }
+
+    /// What came out of a run with `--json`.
+    pub fn artifacts(&self) -> Artifacts {
+        let finished = self.events().filter(|event| event["event"] == "stage_finished" && event["key"] != Value::Null);
+        finished.map(|event| (event["stage"].as_str().unwrap().to_owned(), event["outputs"].clone())).collect()
+    }
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
