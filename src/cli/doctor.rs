@@ -1,13 +1,12 @@
 //! `neftpipe doctor`.
 
-use std::path::Path;
-
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::{CliResult, Context};
 use crate::exec::{Machine, Workers};
 use crate::exit::Exit;
+use crate::store;
 use crate::ui::printer::{BAD, GOOD, HEADING, styled};
 use crate::ui::table::{bytes, cell};
 
@@ -25,7 +24,7 @@ pub(super) fn run(context: &Context, _: &DoctorArgs) -> CliResult {
         .filter(|name| !found.iter().any(|(path, _)| path.file_name().is_some_and(|file| file == **name)));
     let missing: Vec<&str> = missing.copied().collect();
     let healthy = missing.is_empty() && found.iter().all(|(_, describe)| describe.is_ok());
-    let free_bytes = free_bytes(&root);
+    let free_bytes = store::free_bytes(&root);
     if context.printer.is_json() {
         let workers: Vec<Value> = found
             .iter()
@@ -68,10 +67,4 @@ pub(super) fn run(context: &Context, _: &DoctorArgs) -> CliResult {
         }
     }
     Ok(if healthy { Exit::Success } else { Exit::Environment })
-}
-
-/// Of the disk on which the store is, or would be made.
-fn free_bytes(root: &Path) -> Option<u64> {
-    let there = root.ancestors().find(|folder| folder.is_dir())?;
-    rustix::fs::statvfs(there).ok().map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize))
 }

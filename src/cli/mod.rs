@@ -1,11 +1,13 @@
 //! The command line: one file a subcommand, each an `Args` struct (its comments are the help) and one function.
 
 mod completions;
+mod confirm;
 mod context;
 mod doctor;
 mod error;
 mod explain;
 mod export;
+mod forecast;
 mod gc;
 mod graph;
 mod keep;

@@ -3,9 +3,10 @@
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::forecast::{Forecast, forecast};
 use super::graph::mark;
 use super::overrides::FileArgs;
-use super::{CliResult, Context};
+use super::{Chosen, CliError, CliResult, Context};
 use crate::exit::Exit;
 use crate::plan::{Node, Plan, Reason, State};
 use crate::spec::model::Pipeline;
@@ -26,23 +27,37 @@ pub struct PlanArgs {
 
 pub(super) fn run(context: &Context, args: &PlanArgs) -> CliResult {
     let (chosen, plan) = context.plan(&args.file, &args.selectors, &args.force)?;
-    print(context, &chosen.pipeline, &plan)?;
+    print(context, &chosen, &plan)?;
     Ok(Exit::Success)
 }
 
-/// Prints a plan in the form that was asked for.
-pub(super) fn print(context: &Context, pipeline: &Pipeline, plan: &Plan) -> std::io::Result<()> {
+/// Prints a plan, and what it will take, in the form that was asked for.
+pub(super) fn print(context: &Context, chosen: &Chosen, plan: &Plan) -> Result<(), CliError> {
+    let forecast = forecast(&chosen.pipeline, plan, &chosen.store)?;
     if context.printer.is_json() {
-        context.printer.json(&json(pipeline, plan))
-    } else {
-        context.printer.line(text(pipeline, plan))
+        let mut value = json(&chosen.pipeline, plan);
+        if let Some(forecast) = forecast {
+            add_forecast(&mut value, plan, &forecast);
+        }
+        return Ok(context.printer.json(&value)?);
     }
+    Ok(context.printer.line(text(&chosen.pipeline, plan, forecast.as_ref()))?)
+}
+
+fn add_forecast(value: &mut Value, plan: &Plan, forecast: &Forecast) {
+    let planned = (0..plan.nodes.len()).filter(|&index| plan.nodes[index].is_some());
+    for (stage, index) in value["stages"].as_array_mut().into_iter().flatten().zip(planned) {
+        if let Some(cost) = forecast.estimate.costs[index] {
+            stage["estimate"] = json!(cost);
+        }
+    }
+    value["estimate"] = forecast.json();
 }
 
 /// The documented JSON of a plan.
 pub(super) fn json(pipeline: &Pipeline, plan: &Plan) -> Value {
     let stages: Vec<Value> = nodes(pipeline, plan)
-        .map(|(id, kind, node)| {
+        .map(|(_, id, kind, node)| {
             let mut stage = json!({
                 "id": id, "kind": kind, "key": node.key, "state": node.state, "reasons": node.reasons,
             });
@@ -55,7 +70,7 @@ pub(super) fn json(pipeline: &Pipeline, plan: &Plan) -> Value {
     json!({ "version": 1, "pipeline": pipeline.name, "stages": stages, "counts": plan.counts() })
 }
 
-fn text(pipeline: &Pipeline, plan: &Plan) -> String {
+fn text(pipeline: &Pipeline, plan: &Plan, forecast: Option<&Forecast>) -> String {
     let counts = plan.counts();
     let mut text = format!(
         "{}: {} to run, {} waiting for them, {} cached{}\n",
@@ -65,13 +80,17 @@ fn text(pipeline: &Pipeline, plan: &Plan) -> String {
         counts.cached,
         if counts.blocked > 0 { format!(", {} blocked", counts.blocked) } else { String::new() },
     );
-    let width = nodes(pipeline, plan).map(|(id, ..)| id.chars().count()).max().unwrap_or(0).min(60);
-    for (id, _, node) in nodes(pipeline, plan) {
-        let padding = " ".repeat("pending".len() - node.state.name().len());
-        let why = why(node);
-        text += &match why.is_empty() {
-            true => format!("  {}{padding}  {id}\n", mark(node.state)),
-            false => format!("  {}{padding}  {id:<width$}  {}\n", mark(node.state), styled(DIM, why)),
+    if let Some(forecast) = forecast {
+        text += &format!("{}\n", forecast.text());
+    }
+    let width = nodes(pipeline, plan).map(|(_, id, ..)| id.chars().count()).max().unwrap_or(0).min(60);
+    for (index, id, _, node) in nodes(pipeline, plan) {
+        let state = format!("{}{}", mark(node.state), " ".repeat("pending".len() - node.state.name().len()));
+        let time = forecast.map_or(String::new(), |forecast| format!("  {:>6}", forecast.time_of(index)));
+        let line = format!("  {state}  {id:<width$}{time}  {}", styled(DIM, why(node)));
+        text += &match why(node).is_empty() {
+            true => format!("  {state}  {}\n", format!("{id:<width$}{time}").trim_end()),
+            false => format!("{line}\n"),
         };
     }
     text.trim_end().to_owned()
@@ -101,7 +120,10 @@ fn why(node: &Node) -> String {
     node.reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
-fn nodes<'a>(pipeline: &'a Pipeline, plan: &'a Plan) -> impl Iterator<Item = (&'a str, &'static str, &'a Node)> {
-    let pairs = pipeline.instances.iter().zip(&plan.nodes);
-    pairs.filter_map(|(instance, node)| Some((instance.id.as_str(), instance.kind.name(), node.as_ref()?)))
+/// Index, id, kind and node of what was planned.
+fn nodes<'a>(pipeline: &'a Pipeline, plan: &'a Plan) -> impl Iterator<Item = (usize, &'a str, &'static str, &'a Node)> {
+    let pairs = pipeline.instances.iter().zip(&plan.nodes).enumerate();
+    pairs.filter_map(|(index, (instance, node))| {
+        Some((index, instance.id.as_str(), instance.kind.name(), node.as_ref()?))
+    })
 }

@@ -3,6 +3,7 @@
 use clap::Args;
 use neftpipe_protocol::Failure;
 
+use super::confirm::{self, Limit};
 use super::overrides::FileArgs;
 use super::{Chosen, CliError, CliResult, Context};
 use crate::engine::event::{Event, RunOutcome};
@@ -39,6 +40,9 @@ pub struct RunArgs {
     /// GPUs that may be used: `0,1`.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     gpus: Option<Vec<String>>,
+    /// Ask first where the work will take longer, going by earlier runs: `1h`, `30m`.
+    #[arg(long, value_name = "TIME", value_parser = Limit::parse)]
+    confirm_over: Option<Limit>,
     /// Resolve movable sources anew.
     #[arg(long, conflicts_with = "offline")]
     refresh: bool,
@@ -50,10 +54,14 @@ pub struct RunArgs {
 pub(super) fn run(context: &Context, args: &RunArgs) -> CliResult {
     if args.dry_run {
         let (chosen, plan) = context.plan(&args.file, &args.selectors, &args.force)?;
-        super::plan::print(context, &chosen.pipeline, &plan)?;
+        super::plan::print(context, &chosen, &plan)?;
         return Ok(Exit::Success);
     }
-    let Chosen { pipeline, store, selection, forced } = context.choose(&args.file, &args.selectors, &args.force)?;
+    let chosen = match args.confirm_over {
+        Some(limit) => confirm::choose(context, &args.file, &args.selectors, &args.force, limit)?,
+        None => context.choose(&args.file, &args.selectors, &args.force)?,
+    };
+    let Chosen { pipeline, store, selection, forced } = chosen;
     let world = World::new(&store, &pipeline)?;
     if args.refresh {
         world.lock().refresh();

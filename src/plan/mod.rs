@@ -3,6 +3,7 @@
 //! Nothing here reads a file, a clock or the store. What must be looked up comes through [`Facts`], so that the same
 //! code plans a dry run and decides, stage by stage, during a run.
 
+mod estimate;
 mod graph;
 pub mod lineage;
 pub mod preimage;
@@ -17,6 +18,7 @@ use neftpipe_protocol::{Digest, Failure, Kind};
 use serde::Serialize;
 use serde_json::Value;
 
+pub use estimate::{Cost, Estimate};
 pub use graph::{Graph, Selection};
 pub use lineage::Made;
 pub use preimage::{InputDigest, Preimage};

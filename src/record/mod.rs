@@ -4,10 +4,10 @@
 //! it is told from the journal.
 
 pub mod keep;
+pub mod past;
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
@@ -201,7 +201,7 @@ pub fn load(runs: &Path, id: &str) -> Result<RunRecord, Failure> {
     let mut record: RunRecord =
         serde_json::from_slice(&bytes).map_err(|error| Failure::data(format!("{}: {error}", path.display())))?;
     if record.outcome.is_none() {
-        for event in journal(runs, id)? {
+        for event in journal_finished(runs, id)? {
             if let EventBody::StageFinished { stage, key, outcome, seconds, .. } = event.body
                 && let Some(stage) = record.stages.get_mut(&stage)
             {
@@ -226,33 +226,11 @@ pub fn newest(runs: &Path, pipeline: Option<&str>) -> Result<Option<RunRecord>, 
     Ok(None)
 }
 
-/// Every whole line of a run's journal.
-///
-/// # Errors
-/// Where it cannot be read.
-pub fn journal(runs: &Path, id: &str) -> Result<Vec<Event>, Failure> {
+/// How instances of a run ended, as its journal tells it. Most lines of a journal are progress, and are not decoded.
+fn journal_finished(runs: &Path, id: &str) -> Result<Vec<Event>, Failure> {
     let path = runs.join(id).join(JOURNAL);
-    let file = File::open(&path).map_err(|error| io_failure("read", &path, &error))?;
-    let lines = BufReader::new(file).lines().map_while(Result::ok);
-    Ok(lines.filter_map(|line| serde_json::from_str(&line).ok()).collect())
-}
-
-/// Time that each stage took when it was last carried out, by instance, over the newest runs of a pipeline.
-///
-/// # Errors
-/// Where the records cannot be read.
-pub fn durations(runs: &Path, pipeline: &str) -> Result<BTreeMap<String, f64>, Failure> {
-    let mut durations = BTreeMap::new();
-    for id in list(runs)?.iter().rev().take(20) {
-        let record = load(runs, id)?;
-        if record.pipeline != pipeline {
-            continue;
-        }
-        for (stage, made) in record.stages {
-            if let (Some(StageOutcome::Executed), Some(seconds)) = (made.outcome, made.seconds) {
-                durations.entry(stage).or_insert(seconds);
-            }
-        }
-    }
-    Ok(durations)
+    let text = fs::read(&path).map_err(|error| io_failure("read", &path, &error))?;
+    let text = String::from_utf8_lossy(&text);
+    let lines = text.lines().filter(|line| line.contains(r#""event":"stage_finished""#));
+    Ok(lines.filter_map(|line| serde_json::from_str(line).ok()).collect())
 }

@@ -45,7 +45,7 @@ pub use diagnostic::{Diagnostic, Problems};
 pub use model::Pipeline;
 pub use overrides::Overrides;
 pub use selector::Selector;
-pub use units::parse_bytes;
+pub use units::{parse_bytes, parse_duration};
 
 use check::expect_map;
 use document::{Document, absolute};

@@ -103,6 +103,19 @@ impl Store {
         Ok(if missing.is_empty() { Lookup::Hit(manifest) } else { Lookup::Incomplete { manifest, missing } })
     }
 
+    /// Size of what came out for a key, whether or not the files are here. The index is taken at its word.
+    ///
+    /// # Errors
+    /// Where the record cannot be read.
+    pub fn output_bytes(&self, key: &Digest) -> Result<Option<u64>> {
+        let known = lock_ignoring_poison(&self.manifests).get_unchecked(key);
+        let manifest = match known {
+            Some(manifest) => Some(manifest),
+            None => self.manifest(key)?,
+        };
+        Ok(manifest.map(|manifest| manifest.outputs.values().map(Artifact::bytes).sum()))
+    }
+
     /// The part of a record that a lookup needs: from the index where the record is the one that was indexed.
     fn manifest(&self, key: &Digest) -> Result<Option<Arc<Manifest>>> {
         let path = self.entry_path(key);

@@ -96,6 +96,11 @@ impl Store {
         self.root.join(layout::RUNS)
     }
 
+    /// Room on its disk.
+    pub fn free_bytes(&self) -> Option<u64> {
+        free_bytes(&self.root)
+    }
+
     /// Files found damaged since the last call.
     pub fn take_damage(&self) -> Vec<Damage> {
         std::mem::take(&mut lock_ignoring_poison(&self.damage))
@@ -166,6 +171,12 @@ impl Drop for Store {
     fn drop(&mut self) {
         self.flush();
     }
+}
+
+/// Room on the disk where a folder is, or would be made.
+pub fn free_bytes(folder: &Path) -> Option<u64> {
+    let there = folder.ancestors().find(|folder| folder.is_dir())?;
+    rustix::fs::statvfs(there).ok().map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 /// The guarded values are valid after every single statement, so a panic elsewhere does not spoil them.

@@ -1,0 +1,73 @@
+//! What a plan will take, from what earlier runs of the pipeline took, and how that is told.
+
+use serde_json::{Value, json};
+
+use super::CliError;
+use crate::plan::{Cost, Estimate, Plan, State};
+use crate::record::past::Past;
+use crate::spec::model::Pipeline;
+use crate::store::Store;
+use crate::ui::printer::{NOTICE, styled};
+use crate::ui::table::{bytes, seconds};
+
+/// A plan's estimate beside the room there is.
+pub(super) struct Forecast {
+    pub estimate: Estimate,
+    /// Room on the disk of the store.
+    pub free_bytes: Option<u64>,
+}
+
+/// What a plan will take. None where nothing has to be done, or no earlier run tells.
+pub(super) fn forecast(pipeline: &Pipeline, plan: &Plan, store: &Store) -> Result<Option<Forecast>, CliError> {
+    let has_work = |state: State| matches!(state, State::Run | State::Pending);
+    let instances = pipeline.instances.iter().zip(&plan.nodes);
+    let wanted = instances.filter(|(_, node)| node.as_ref().is_some_and(|node| has_work(node.state)));
+    let wanted: Vec<&str> = wanted.map(|(instance, _)| instance.id.as_str()).collect();
+    if wanted.is_empty() {
+        return Ok(None);
+    }
+    let past = Past::read(&store.runs_dir(), &pipeline.name, &wanted)?;
+    let cost = |index: usize| {
+        let before = past.forecast(&pipeline.instances[index])?;
+        // What cannot be read costs a figure, not the plan.
+        let bytes = before.key.and_then(|key| store.output_bytes(&key).ok().flatten());
+        Some(Cost { seconds: before.seconds, bytes, guessed: before.guessed })
+    };
+    let estimate = Estimate::new(pipeline, plan, cost);
+    Ok(estimate.map(|estimate| Forecast { estimate, free_bytes: store.free_bytes() }))
+}
+
+impl Forecast {
+    /// The sums, for programs.
+    pub fn json(&self) -> Value {
+        let mut sums = serde_json::to_value(&self.estimate).expect("an estimate serialises");
+        sums["free_bytes"] = json!(self.free_bytes);
+        sums
+    }
+
+    /// The time of one instance: `≈49s` where it is taken from another.
+    pub fn time_of(&self, index: usize) -> String {
+        self.estimate.costs[index].map_or(String::new(), |cost| time(cost.seconds, cost.guessed))
+    }
+
+    /// The sums, for people.
+    pub fn text(&self) -> String {
+        let Estimate { seconds: work, critical_path_seconds: chain, bytes: size, unknown, guessed, .. } = self.estimate;
+        let mut text = format!("{} of work, {} along its longest chain", time(work, guessed), seconds(chain));
+        if unknown > 0 {
+            text += &format!("; nothing is known of {unknown} more");
+        }
+        if size > 0 {
+            let free = self.free_bytes.map_or(String::new(), |free| format!("; {} are free", bytes(free)));
+            text += &format!("\n{} of results{free}", bytes(size));
+        }
+        if self.free_bytes.is_some_and(|free| free < size) {
+            text += &format!("\n{}: that does not fit; `neftpipe gc` makes room", styled(NOTICE, "warning"));
+        }
+        text
+    }
+}
+
+fn time(span: f64, guessed: bool) -> String {
+    format!("{}{}", if guessed { "≈" } else { "" }, seconds(span))
+}
