@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand, each an `Args` struct (its comments are the help) and one function.
 
+mod cancel;
 mod completions;
 mod confirm;
 mod context;
@@ -76,6 +77,7 @@ enum Command {
     Graph(graph::GraphArgs),
     Logs(logs::LogsArgs),
     Runs(runs::RunsArgs),
+    Cancel(cancel::CancelArgs),
     Keep(keep::KeepArgs),
     Gc(gc::GcArgs),
     Verify(verify::VerifyArgs),
@@ -100,6 +102,7 @@ pub fn run(cli: Cli) -> Exit {
         Command::Graph(args) => graph::run(&context, &args),
         Command::Logs(args) => logs::run(&context, &args),
         Command::Runs(args) => runs::run(&context, &args),
+        Command::Cancel(args) => cancel::run(&context, &args),
         Command::Keep(args) => keep::run(&context, &args),
         Command::Gc(args) => gc::run(&context, &args),
         Command::Verify(args) => verify::run(&context, &args),
