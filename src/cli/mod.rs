@@ -16,10 +16,13 @@ mod logs;
 mod overrides;
 mod path;
 mod plan;
+mod pull;
+mod push;
 mod reference;
 mod run;
 mod runs;
 mod schema;
+mod share;
 mod show;
 mod verify;
 
@@ -79,6 +82,8 @@ enum Command {
     Runs(runs::RunsArgs),
     Cancel(cancel::CancelArgs),
     Keep(keep::KeepArgs),
+    Push(push::PushArgs),
+    Pull(pull::PullArgs),
     Gc(gc::GcArgs),
     Verify(verify::VerifyArgs),
     Doctor(doctor::DoctorArgs),
@@ -104,6 +109,8 @@ pub fn run(cli: Cli) -> Exit {
         Command::Runs(args) => runs::run(&context, &args),
         Command::Cancel(args) => cancel::run(&context, &args),
         Command::Keep(args) => keep::run(&context, &args),
+        Command::Push(args) => push::run(&context, &args),
+        Command::Pull(args) => pull::run(&context, &args),
         Command::Gc(args) => gc::run(&context, &args),
         Command::Verify(args) => verify::run(&context, &args),
         Command::Doctor(args) => doctor::run(&context, &args),
