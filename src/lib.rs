@@ -12,7 +12,6 @@ pub mod exit;
 pub mod facts;
 pub mod local_files;
 pub mod plan;
-pub mod process;
 pub mod record;
 pub mod spec;
 pub mod store;

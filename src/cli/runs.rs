@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use super::{CliResult, Context};
 use crate::engine::event::StageOutcome;
 use crate::exit::Exit;
-use crate::record::{self, RunRecord, RunState};
+use crate::record::{self, RunRecord};
+use crate::ui::outcome;
 use crate::ui::table::{seconds, table};
 
 /// List the runs of this store, newest first.
@@ -26,7 +27,7 @@ pub(super) fn run(context: &Context, args: &RunsArgs) -> CliResult {
     for id in record::list(&store.runs_dir())?.iter().rev() {
         let run = record::load(&store.runs_dir(), id)?;
         if args.pipeline.as_ref().is_none_or(|name| *name == run.pipeline) {
-            runs.push((RunState::of(&store, &run)?, run));
+            runs.push(run);
         }
         if runs.len() == args.limit {
             break;
@@ -38,9 +39,10 @@ pub(super) fn run(context: &Context, args: &RunsArgs) -> CliResult {
         return Ok(Exit::Success);
     }
     let rows: Vec<Vec<String>> = runs.iter().map(row).collect();
-    context
-        .printer
-        .line(table(&["run", "pipeline", "started", "state", "executed", "cached", "time"].map(String::from), &rows))?;
+    context.printer.line(table(
+        &["run", "pipeline", "started", "outcome", "executed", "cached", "time"].map(String::from),
+        &rows,
+    ))?;
     Ok(Exit::Success)
 }
 
@@ -48,22 +50,21 @@ fn count(run: &RunRecord, wanted: &StageOutcome) -> usize {
     run.stages.values().filter(|stage| stage.outcome.as_ref() == Some(wanted)).count()
 }
 
-fn row((state, run): &(RunState, RunRecord)) -> Vec<String> {
+fn row(run: &RunRecord) -> Vec<String> {
     vec![
         run.run.clone(),
         run.pipeline.clone(),
         run.started.clone(),
-        state.name().to_owned(),
+        outcome::run_word(run.outcome).to_owned(),
         count(run, &StageOutcome::Executed).to_string(),
         count(run, &StageOutcome::Cached).to_string(),
         run.seconds.map_or(String::new(), seconds),
     ]
 }
 
-fn as_json((state, run): &(RunState, RunRecord)) -> Value {
+fn as_json(run: &RunRecord) -> Value {
     json!({
-        "run": run.run, "pipeline": run.pipeline, "file": run.file, "started": run.started, "state": state,
-        "outcome": run.outcome, "process": run.process,
+        "run": run.run, "pipeline": run.pipeline, "file": run.file, "started": run.started, "outcome": run.outcome,
         "executed": count(run, &StageOutcome::Executed), "cached": count(run, &StageOutcome::Cached), "seconds": run.seconds,
     })
 }

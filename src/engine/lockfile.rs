@@ -3,8 +3,8 @@
 //! JSON with sorted keys, so that it diffs well and can be committed. A source is named by what was asked for: the
 //! source's text and its `select`, or where there is none what its files are said to be, which narrows them too.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
@@ -21,6 +21,8 @@ const VERSION: u32 = 1;
 pub struct LockFile {
     path: PathBuf,
     content: Content,
+    is_refreshed: bool,
+    is_new: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -37,14 +39,21 @@ impl LockFile {
     /// Where it cannot be read or is not one.
     pub fn open(pipeline: &Path) -> Result<Self, Failure> {
         let path = pipeline.with_extension("lock");
-        let content = match fs::read(&path) {
-            Ok(bytes) => decode(&path, &bytes)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Content { version: VERSION, sources: IndexMap::new() }
+        let content = read(&path)?;
+        Ok(Self { path, content, is_refreshed: false, is_new: false })
+    }
+
+    /// Takes in what others have resolved since; not after a refresh, which is to forget what was known.
+    ///
+    /// # Errors
+    /// Where it cannot be read or is not one.
+    pub fn reread(&mut self) -> Result<(), Failure> {
+        if !self.is_refreshed {
+            for (name, resolved) in read(&self.path)?.sources {
+                self.content.sources.entry(name).or_insert(resolved);
             }
-            Err(error) => return Err(io_failure("read", &path, &error)),
-        };
-        Ok(Self { path, content })
+        }
+        Ok(())
     }
 
     /// What a source resolved to.
@@ -55,29 +64,50 @@ impl LockFile {
     /// Forgets what every source resolved to, until the file is written again.
     pub fn refresh(&mut self) {
         self.content.sources.clear();
+        self.is_refreshed = true;
     }
 
-    /// Remembers what a source resolved to, and writes the file where that is new.
+    /// Remembers what a source resolved to, until it is saved.
+    pub fn set(&mut self, params: &DownloadParams, resolved: &Value) {
+        let resolved = canonical(resolved);
+        if self.get(params) != Some(&resolved) {
+            self.content.sources.insert(name(params), resolved);
+            self.is_new = true;
+        }
+    }
+
+    /// Writes the file where something is new.
     ///
     /// # Errors
     /// Where it cannot be written.
-    pub fn set(&mut self, params: &DownloadParams, resolved: Value) -> Result<(), Failure> {
-        let resolved = canonical(&resolved);
-        if self.get(params) == Some(&resolved) {
-            return Ok(());
+    pub fn save(&mut self) -> Result<(), Failure> {
+        if self.is_new {
+            self.reread()?;
+            self.content.sources.sort_keys();
+            self.write()?;
+            self.is_new = false;
         }
-        self.content.sources.insert(name(params), resolved);
-        self.content.sources.sort_keys();
-        self.write()
+        Ok(())
     }
 
     fn write(&self) -> Result<(), Failure> {
         let mut text = serde_json::to_vec_pretty(&self.content).expect("a lock file serialises");
         text.push(b'\n');
         let partial = self.path.with_extension(format!("lock.{}", std::process::id()));
-        fs::write(&partial, text)
+        File::create(&partial)
+            .and_then(|mut file| file.write_all(&text).and_then(|()| file.sync_all()))
             .and_then(|()| fs::rename(&partial, &self.path))
             .map_err(|error| io_failure("write", &self.path, &error))
+    }
+}
+
+fn read(path: &Path) -> Result<Content, Failure> {
+    match fs::read(path) {
+        Ok(bytes) => decode(path, &bytes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Ok(Content { version: VERSION, sources: IndexMap::new() })
+        }
+        Err(error) => Err(io_failure("read", path, &error)),
     }
 }
 
@@ -110,8 +140,14 @@ mod tests {
         let pipeline = dir.path().join("sweep.yaml");
         let params = |from: &str| DownloadParams { from: from.to_owned(), ..DownloadParams::default() };
         let mut lock = LockFile::open(&pipeline).unwrap();
-        lock.set(&params("pypi:b==1"), json!({"bytes": 2.0})).unwrap();
-        lock.set(&params("pypi:a==1"), json!({"bytes": 1})).unwrap();
+        let mut other = LockFile::open(&pipeline).unwrap();
+        lock.set(&params("pypi:b==1"), &json!({"bytes": 2.0}));
+        lock.save().unwrap();
+        other.set(&params("pypi:a==1"), &json!({"bytes": 1}));
+        other.save().unwrap();
+        assert_eq!(lock.get(&params("pypi:a==1")), None);
+        lock.reread().unwrap();
+        assert_eq!(lock.get(&params("pypi:a==1")), Some(&json!({"bytes": 1})));
         let text = fs::read_to_string(dir.path().join("sweep.lock")).unwrap();
         assert!(text.find("pypi:a").unwrap() < text.find("pypi:b").unwrap());
         let again = LockFile::open(&pipeline).unwrap();
@@ -127,8 +163,8 @@ mod tests {
             DownloadParams { from: "hf:a/b".to_owned(), format: Some(DatasetFormat::Alpaca), ..Default::default() };
         let files =
             DownloadParams { from: "hf:a/b".to_owned(), artifact: Some(DownloadAs::Files), ..Default::default() };
-        lock.set(&rows, json!(1)).unwrap();
-        lock.set(&files, json!(2)).unwrap();
+        lock.set(&rows, &json!(1));
+        lock.set(&files, &json!(2));
         assert_eq!((lock.get(&rows), lock.get(&files)), (Some(&json!(1)), Some(&json!(2))));
     }
 

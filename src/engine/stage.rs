@@ -81,8 +81,10 @@ impl StageTask<'_> {
     }
 
     fn locked(&self, reuse: &mut Reuse<'_>, ran: &mut bool, tell: Tell<'_>) -> Result<Ended, Failure> {
-        let Some(_lock) = self.lock(&self.identity(), tell)? else { return Ok(Ended::Interrupted { ran: false }) };
-        if let (Some(preimage), false) = (&self.preimage, self.is_forced())
+        let identity = self.preimage.as_ref().map_or_else(|| source_identity(&self.instance), Preimage::key);
+        let Some(_lock) = self.lock(&identity, tell)? else { return Ok(Ended::Interrupted { ran: false }) };
+        let resolved_meanwhile = if self.preimage.is_none() { self.resolved_meanwhile()? } else { None };
+        if let (Some(preimage), false) = (self.preimage.as_ref().or(resolved_meanwhile.as_ref()), self.is_forced())
             && let Lookup::Hit(manifest) = self.run.store.lookup(&preimage.key())?
         {
             return Ok(Ended::Found(manifest));
@@ -90,21 +92,10 @@ impl StageTask<'_> {
         self.attempts(reuse, ran, tell)
     }
 
-    /// What no two processes do at a time.
-    fn identity(&self) -> Digest {
-        self.preimage.as_ref().map_or_else(|| source_identity(&self.instance), Preimage::key)
-    }
-
-    /// Where a download over the network keeps what it has, should it break off. The lock makes it this stage's own.
-    ///
-    /// # Errors
-    /// Where the folder cannot be made.
-    pub fn partial(&self) -> Result<Option<PathBuf>, Failure> {
-        let from = self.instance.params["from"].as_str().unwrap_or_default();
-        if self.instance.kind != Kind::Download || from.starts_with("file:") {
-            return Ok(None);
-        }
-        Ok(Some(self.run.store.partial_download(&self.identity())?))
+    /// The ingredients of a source that another process has resolved since this run began.
+    fn resolved_meanwhile(&self) -> Result<Option<Preimage>, Failure> {
+        self.run.world.lock().reread()?;
+        plan::preimage(self.run.pipeline, self.index, &|_| None, self.run.world)
     }
 
     fn is_forced(&self) -> bool {
@@ -115,7 +106,7 @@ impl StageTask<'_> {
     fn lock(&self, identity: &Digest, tell: Tell<'_>) -> Result<Option<Lock>, Failure> {
         let mut told = false;
         loop {
-            match self.run.store.try_lock(identity, &format!("run {}", self.run.id))? {
+            match self.run.store.try_lock(identity, &self.holder())? {
                 Waiting::Held(lock) => return Ok(Some(lock)),
                 Waiting::Busy(holder) if !told => {
                     tell(EventBody::StageWaiting { stage: self.instance.id.clone(), holder });
@@ -125,6 +116,11 @@ impl StageTask<'_> {
                 Waiting::Busy(_) => std::thread::sleep(LOOK_AGAIN),
             }
         }
+    }
+
+    /// What others read who wait for this stage.
+    fn holder(&self) -> String {
+        format!("run {}", self.run.id)
     }
 
     fn attempts(&self, reuse: &mut Reuse<'_>, ran: &mut bool, tell: Tell<'_>) -> Result<Ended, Failure> {
@@ -227,7 +223,11 @@ impl StageTask<'_> {
 
     /// Takes the outputs of a finished attempt into the store, and publishes them under the key.
     fn take(&self, success: Success, spent: Duration) -> Result<Ended, Failure> {
-        let preimage = self.final_preimage(success.resolved)?;
+        let preimage = self.final_preimage(success.resolved.as_ref())?;
+        // Whoever reads in the lock file what the source resolved to waits for this result.
+        let _lock =
+            self.preimage.is_none().then(|| self.run.store.try_lock(&preimage.key(), &self.holder())).transpose()?;
+        self.run.world.lock().save()?;
         let _publishing = self.run.store.publishing()?;
         let outputs = self.ingest(&success.outputs)?;
         let ingredients = serde_json::to_value(&preimage).expect("ingredients serialise");
@@ -248,12 +248,12 @@ impl StageTask<'_> {
 
     /// The ingredients under which the result is published: with what a movable source resolved to, and only if a local
     /// source is still what it was when the stage began to read it.
-    fn final_preimage(&self, resolved: Option<Value>) -> Result<Preimage, Failure> {
+    fn final_preimage(&self, resolved: Option<&Value>) -> Result<Preimage, Failure> {
         if self.instance.kind != Kind::Download {
             return self.preimage.clone().ok_or_else(|| Failure::internal("it ran before its key was known"));
         }
         if let Some(resolved) = resolved {
-            self.run.world.lock().set(&self.instance.typed_params::<DownloadParams>()?, resolved)?;
+            self.run.world.lock().set(&self.instance.typed_params::<DownloadParams>()?, resolved);
         }
         let now = plan::preimage(self.run.pipeline, self.index, &|_| None, self.run.world)?
             .ok_or_else(|| Failure::internal("its worker did not say what the source resolved to"))?;

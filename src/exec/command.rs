@@ -193,7 +193,6 @@ mod tests {
             attempt: PathBuf::from("/a"),
             out: PathBuf::from("/a/out"),
             known: None,
-            partial: None,
             checkpoints: Vec::new(),
             lineage: None,
             base: PathBuf::from("/"),

@@ -11,7 +11,6 @@ use neftpipe_protocol::artifact::Metrics;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::blobs::identity_of;
 use super::error::{Result, StoreError};
 use super::files::{read_optional, write_atomic};
 use super::identity::Identity;
@@ -124,19 +123,23 @@ impl Store {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(StoreError::io("look at", &path)(error)),
         };
-        let mut identity = Identity::of(&metadata);
+        let identity = Identity::of(&metadata);
         // Bound first: in an `if let` the guard would live on while the body locks again.
         let known = lock_ignoring_poison(&self.manifests).get(key, &identity);
-        if let Some(manifest) = known {
-            if self.mark_used(&path, &metadata) {
-                identity = identity_of(&path)?;
-                lock_ignoring_poison(&self.manifests).insert(identity, Arc::clone(&manifest));
-            }
-            return Ok(Some(manifest));
-        }
-        let Some(entry) = self.entry(key)? else { return Ok(None) };
-        let manifest = Arc::new(Manifest::from(entry));
-        if identity.is_settled(SystemTime::now()) {
+        let is_known = known.is_some();
+        let manifest = match known {
+            Some(manifest) => manifest,
+            None => match self.entry(key)? {
+                Some(entry) => Arc::new(Manifest::from(entry)),
+                None => return Ok(None),
+            },
+        };
+        let to_index = match self.mark_used(&path, &metadata) {
+            Mark::Gone => return Ok(None),
+            Mark::Made(marked) => marked.is_same_file(&identity).then_some(marked),
+            Mark::NotMade => (!is_known && identity.is_settled(SystemTime::now())).then_some(identity),
+        };
+        if let Some(identity) = to_index {
             lock_ignoring_poison(&self.manifests).insert(identity, Arc::clone(&manifest));
         }
         Ok(Some(manifest))
@@ -163,19 +166,21 @@ impl Store {
         decode(&bytes).filter(|entry| entry.key == *key).map(Some).ok_or(Unreadable::Damaged)
     }
 
-    /// Says whether the file was changed by it. Done once in a while only, well within the collector's grace.
-    fn mark_used(&self, path: &Path, metadata: &Metadata) -> bool {
+    /// Done once in a while only, well within the collector's grace, and never while it collects: what was marked stays.
+    fn mark_used(&self, path: &Path, metadata: &Metadata) -> Mark {
         let is_recent = |modified: SystemTime| modified.elapsed().map_or(true, |passed| passed < MARK_AFTER);
-        let marked = metadata.modified().and_then(|modified| {
-            let is_due = !is_recent(modified);
-            if is_due {
-                File::open(path)?.set_modified(SystemTime::now())?;
+        if metadata.modified().map_or(true, is_recent) {
+            return Mark::NotMade;
+        }
+        let marked = self.publishing().and_then(|_guard| touch(path).map_err(StoreError::io("mark", path)));
+        match marked {
+            Ok(metadata) => Mark::Made(Identity::of(&metadata)),
+            Err(error) if error.is_not_found() => Mark::Gone,
+            Err(error) => {
+                tracing::debug!("{error}");
+                Mark::NotMade
             }
-            Ok(is_due)
-        });
-        marked
-            .inspect_err(|error| tracing::debug!("{} cannot be marked as used: {error}", path.display()))
-            .unwrap_or(false)
+        }
     }
 
     /// The keys of all records, sorted.
@@ -223,6 +228,22 @@ impl Store {
     pub(super) fn entry_path(&self, key: &Digest) -> PathBuf {
         self.fanned(layout::ENTRIES, key, ".json")
     }
+}
+
+/// What became of marking a record as used.
+enum Mark {
+    /// It was marked lately, or cannot be.
+    NotMade,
+    /// It is marked, and has this identity now.
+    Made(Identity),
+    /// It was collected meanwhile.
+    Gone,
+}
+
+fn touch(path: &Path) -> std::io::Result<Metadata> {
+    let file = File::open(path)?;
+    file.set_modified(SystemTime::now())?;
+    file.metadata()
 }
 
 /// Why a record cannot be had.

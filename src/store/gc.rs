@@ -143,7 +143,6 @@ impl Store {
         let aged = [
             (self.fanned_files(layout::ROWS)?, policy.unfinished_grace),
             (self.fanned_folders(layout::STATES)?, policy.unfinished_grace),
-            (self.fanned_folders(layout::PARTIAL)?, policy.unfinished_grace),
             (children(&self.path(layout::CORRUPT))?, policy.grace),
             (children(&self.path(layout::TMP))?, policy.grace),
         ];
@@ -217,7 +216,7 @@ fn seconds_per_byte(entry: &Entry) -> f64 {
 /// Whether a file or folder was changed within this time, or is said to be from the future.
 fn is_younger(path: &Path, age: Duration) -> Result<bool> {
     match fs::symlink_metadata(path).and_then(|metadata| metadata.modified()) {
-        Ok(modified) => Ok(SystemTime::now().duration_since(modified).is_ok_and(|passed| passed < age)),
+        Ok(modified) => Ok(SystemTime::now().duration_since(modified).map_or(true, |passed| passed < age)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(StoreError::io("look at", path)(error)),
     }

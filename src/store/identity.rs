@@ -48,6 +48,11 @@ impl Identity {
         self.bytes
     }
 
+    /// Whether it is one file, changed or not.
+    pub fn is_same_file(&self, other: &Self) -> bool {
+        (self.device, self.inode, self.bytes) == (other.device, other.inode, other.bytes)
+    }
+
     /// Appends its bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let fields = [self.device, self.inode, self.bytes, self.modified_ns as u64, self.changed_ns as u64];

@@ -118,8 +118,11 @@ impl Store {
 
     /// Puts the fresh view in place. Another process may have done so first, which is as good.
     fn replace_view(&self, fresh: &Path, view: &Path, tmp: &Path, artifact: &Artifact) -> Result<()> {
-        if fs::rename(fresh, view).is_ok() || self.is_view_whole(view, artifact) {
-            return Ok(());
+        match fs::rename(fresh, view) {
+            Ok(()) => return Ok(()),
+            Err(_) if self.is_view_whole(view, artifact) => return Ok(()),
+            Err(_) if view.exists() => {}
+            Err(error) => return Err(StoreError::io("create", view)(error)),
         }
         let old = tmp.join("old");
         fs::rename(view, &old).map_err(StoreError::io("replace", view))?;

@@ -10,23 +10,27 @@ use tempfile::TempDir;
 
 use crate::{processes, worker};
 
-/// A pipeline of commands, training and generation: `parts` + 2 × `seeds` + 4 instances. Sleeping `parts` have a child.
+/// A pipeline of a download, commands, training and generation: `parts` + 2 × `seeds` + 4 instances.
 pub fn pipeline(parts: usize, seeds: usize) -> String {
     let list = |count: usize| (0..count).map(|index| index.to_string()).collect::<Vec<_>>().join(", ");
     PIPELINE.replace("PARTS", &list(parts)).replace("SEEDS", &list(seeds))
 }
 
+/// Every stage notes in a file outside of the store that it was carried out. Parts have a child at work.
 const PIPELINE: &str = r#"version: 1
 name: faults
 stages:
-  model: { command: { run: "echo weights > {out}/weights", outputs: { model: { path: ., as: model } } } }
-  tokens: { command: { run: "cp tokens.json {out}", files: [tokens.json], outputs: { tokens: { path: ., as: tokens } } } }
-  prompts: { command: { run: "seq 4 > {out}/prompts", outputs: { prompts: { path: ., as: prompts } } } }
+  prompts: { download: { from: "https://localhost/prompts", as: prompts } }
+  model:
+    command: { run: "echo model >> $HOME/executed; echo weights > {out}/weights", outputs: { model: { path: ., as: model } } }
+  tokens:
+    command: { run: "echo tokens >> $HOME/executed; cp tokens.json {out}", files: [tokens.json], outputs: { tokens: { path: ., as: tokens } } }
   part:
     needs: { model: model }
     matrix: { params.part: [PARTS] }
     command:
       run: |
+        echo 'part[params.part='{params.part}']' >> $HOME/executed
         sleep 0.02 & mkdir {out}/deep; seq {params.part} 2000 > {out}/deep/one; echo {params.part} > {out}/two
         cp {in.model}/weights {out}/three; : > {out}/empty; wait
       params: { part: 0 }
@@ -39,7 +43,10 @@ stages:
     generate: { max_new_tokens: 4 }
   all:
     needs: { parts: "part[*]", answers: "answers[*]" }
-    command: { run: "for i in {in.parts}; do cat $i/two; done > {out}/t; for i in {in.answers}; do cat $i/*; done > {out}/a" }
+    command:
+      run: |
+        echo all >> $HOME/executed
+        for i in {in.parts}; do cat $i/two; done > {out}/t; for i in {in.answers}; do cat $i/*; done > {out}/a
 "#;
 
 const TOKENS: &str = r#"{"template":"alpaca","date_string":"","max_length_tokens":8,"eos_token_id":0,
@@ -114,6 +121,14 @@ impl Bench {
         self.is_whole();
     }
 
+    /// The instances that were carried out, by their own words, as often as they were, sorted.
+    pub fn executed(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.file("executed")).unwrap_or_default();
+        let mut stages: Vec<String> = text.lines().map(str::to_owned).collect();
+        stages.sort();
+        stages
+    }
+
     /// The store is whole and nobody is left behind.
     pub fn is_whole(&self) {
         self.neftpipe(&["verify"]).exits(0);
@@ -138,9 +153,10 @@ impl Ended {
         self
     }
 
-    /// Checks that this was said on stderr.
+    /// Checks that this was said, on stderr or in the events.
     pub fn says(self, text: &str) -> Self {
-        assert!(self.stderr.contains(text), "`{text}` is not said:\n{}", self.stderr);
+        let is_said = self.stderr.contains(text) || self.stdout.contains(text);
+        assert!(is_said, "`{text}` is not said:\n{}\n{}", self.stdout, self.stderr);
         self
     }
 

@@ -1,15 +1,12 @@
 //! Killed at a random moment and continued by the same command: all finish, with the bytes of an undisturbed run.
 
 use std::os::unix::process::CommandExt;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::bench::{Artifacts, Bench, pipeline};
 use crate::random::Random;
-use crate::{processes, share_of, told};
-
-/// Runs that are killed at a time: the moments differ, the machine is busy.
-const AT_A_TIME: usize = 3;
+use crate::{each_of, processes, share_of, told};
 
 #[derive(Debug, Clone, Copy)]
 enum Victim {
@@ -36,16 +33,8 @@ fn whatever_is_killed_when_the_same_command_goes_on() {
     assert_eq!(artifacts.len(), 60);
 
     let runs = share_of(300);
-    let disturbed: usize = std::thread::scope(|scope| {
-        let lanes = (0..AT_A_TIME).map(|lane| {
-            let (text, artifacts) = (&text, &artifacts);
-            scope.spawn(move || {
-                (lane..runs).step_by(AT_A_TIME).filter(|&seed| disturb(text, artifacts, seed, span * 2)).count()
-            })
-        });
-        let lanes: Vec<_> = lanes.collect();
-        lanes.into_iter().map(|lane| lane.join().unwrap()).sum()
-    });
+    let seeds: Vec<usize> = (0..runs).collect();
+    let disturbed = each_of(&seeds, |seed| disturb(&text, &artifacts, *seed, span * 2));
     assert!(disturbed * 2 > runs, "most kills must find the run at work, {disturbed} of {runs} did");
     told(
         "runs of 60 stages killed (program, worker, process group, everything) and continued",
@@ -64,8 +53,7 @@ fn disturb(text: &str, artifacts: &Artifacts, seed: usize, span: Duration) -> bo
     let bench = Bench::new(text);
     let mut program = bench.command(&["run", "p.yaml"]);
     let mut program = program.process_group(0).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    std::thread::sleep(moment);
-    let at_work = program.try_wait().unwrap().is_none();
+    let at_work = is_at_work_after(moment, &mut program);
     match victim {
         Victim::Program => processes::kill(program.id()),
         Victim::Group => processes::kill_group(program.id()),
@@ -76,6 +64,14 @@ fn disturb(text: &str, artifacts: &Artifacts, seed: usize, span: Duration) -> bo
     processes::none_is_left(bench.path());
     bench.goes_on_to(artifacts);
     at_work
+}
+
+fn is_at_work_after(moment: Duration, program: &mut Child) -> bool {
+    let until = Instant::now() + moment;
+    while Instant::now() < until && program.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    program.try_wait().unwrap().is_none()
 }
 
 fn kill_a_worker(bench: &Bench, program: u32, random: &mut Random) {
