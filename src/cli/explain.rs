@@ -10,6 +10,7 @@ use crate::exit::Exit;
 use crate::facts::history;
 use crate::plan::{Node, Preimage, differences, nearest};
 use crate::spec::model::Instance;
+use crate::ui::leaves::leaves;
 use crate::ui::printer::{DIM, HEADING, styled};
 use crate::ui::table::cell;
 
@@ -87,7 +88,7 @@ fn ingredients(node: &Node, preimage: &Preimage) -> String {
         row("digest", key.to_string());
     }
     row("kind", format!("{}@{}", preimage.kind, preimage.version));
-    leaves("", &preimage.params, &mut row);
+    leaves(&preimage.params).iter().for_each(|(path, value)| row(path, cell(value)));
     for (slot, inputs) in &preimage.inputs {
         for input in inputs {
             let axes = input.axes.iter().flatten().map(|(axis, value)| format!(" {axis}={}", cell(value)));
@@ -101,15 +102,4 @@ fn ingredients(node: &Node, preimage: &Preimage) -> String {
         row(&format!("env {name}"), digest.map_or("not set".to_owned(), |digest| digest.short()));
     }
     text
-}
-
-fn leaves(path: &str, value: &serde_json::Value, row: &mut impl FnMut(&str, String)) {
-    match value.as_object() {
-        Some(map) => {
-            for (name, inner) in map {
-                leaves(&if path.is_empty() { name.clone() } else { format!("{path}.{name}") }, inner, row);
-            }
-        }
-        None => row(path, cell(value)),
-    }
 }

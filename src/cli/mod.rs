@@ -20,6 +20,7 @@ mod run;
 mod runs;
 mod schema;
 mod show;
+mod table;
 mod verify;
 
 use std::io;
@@ -73,6 +74,7 @@ enum Command {
     Show(show::ShowArgs),
     Path(path::PathArgs),
     Export(export::ExportArgs),
+    Table(table::TableArgs),
     Graph(graph::GraphArgs),
     Logs(logs::LogsArgs),
     Runs(runs::RunsArgs),
@@ -97,6 +99,7 @@ pub fn run(cli: Cli) -> Exit {
         Command::Show(args) => show::run(&context, &args),
         Command::Path(args) => path::run(&context, &args),
         Command::Export(args) => export::run(&context, &args),
+        Command::Table(args) => table::run(&context, &args),
         Command::Graph(args) => graph::run(&context, &args),
         Command::Logs(args) => logs::run(&context, &args),
         Command::Runs(args) => runs::run(&context, &args),

@@ -144,20 +144,26 @@ fn run_of(store: &Store, text: &str) -> Result<(RunRecord, String), CliError> {
     }
 }
 
+/// Every instance of a run.
+pub(super) fn all(store: &Store, run: &RunRecord) -> Result<Vec<Found>, CliError> {
+    run.stages.iter().map(|(id, stage)| found(store, id, stage, None)).collect()
+}
+
 fn instances(store: &Store, run: &RunRecord, reference: &Reference) -> Result<Vec<Found>, CliError> {
-    let output = reference.output.as_ref().map(|(name, _)| name.clone());
-    let mut found = Vec::new();
-    for (id, stage) in &run.stages {
-        if stage_name(id) != reference.stage || !reference.matches(|axis| stage.axes.get(axis)) {
-            continue;
-        }
-        let entry = match &stage.key {
-            Some(key) => store.entry(key)?,
-            None => None,
-        };
-        found.push(Found { id: id.clone(), stage: stage.clone(), entry, output: output.clone() });
-    }
-    Ok(found)
+    let is_meant = |id: &str, stage: &StageRecord| {
+        stage_name(id) == reference.stage && reference.matches(|axis| stage.axes.get(axis))
+    };
+    let output = reference.output.as_ref().map(|(name, _)| name.as_str());
+    let meant = run.stages.iter().filter(|(id, stage)| is_meant(id, stage));
+    meant.map(|(id, stage)| found(store, id, stage, output)).collect()
+}
+
+fn found(store: &Store, id: &str, stage: &StageRecord, output: Option<&str>) -> Result<Found, CliError> {
+    let entry = match &stage.key {
+        Some(key) => store.entry(key)?,
+        None => None,
+    };
+    Ok(Found { id: id.to_owned(), stage: stage.clone(), entry, output: output.map(str::to_owned) })
 }
 
 fn nothing(text: &str, run: &RunRecord, reference: &Reference) -> CliError {

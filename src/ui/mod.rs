@@ -1,6 +1,8 @@
 //! What people see: the printer, tables, progress and diagnostics. It knows results and events, not how they came about.
 
 pub mod diagnostic;
+pub mod frame;
+pub mod leaves;
 pub mod outcome;
 pub mod printer;
 pub mod progress;

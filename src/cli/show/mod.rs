@@ -17,9 +17,10 @@ use super::{CliError, CliResult, Context};
 use crate::exit::Exit;
 use crate::record::{self, RunRecord};
 use crate::store::{Artifact, Store};
+use crate::ui::leaves::leaves;
 use crate::ui::outcome;
 use crate::ui::printer::{DIM, HEADING, NOTICE, styled};
-use crate::ui::table::{bytes, cell, seconds, table};
+use crate::ui::table::{bytes, seconds, table};
 
 /// Look at a run, an instance, an artifact or a file; without a REF at the newest run.
 #[derive(Debug, Args)]
@@ -73,7 +74,7 @@ fn newest(store: &Store) -> Result<Target, CliError> {
 }
 
 /// Says which pipeline and run a result is from, and whether the file has changed since.
-fn introduce(context: &Context, run: &RunRecord) {
+pub(super) fn introduce(context: &Context, run: &RunRecord) {
     if context.printer.is_json() {
         return;
     }
@@ -183,19 +184,10 @@ fn show_artifact(context: &Context, dir: &Path, named: &Named) -> Result<(), Cli
     }
     if let Some(stage) = &named.stage {
         printer.line(format!("\n{}", styled(HEADING, "Parameters")))?;
-        printer.line(leaves("", &stage.params).trim_end())?;
+        let said = leaves(&stage.params).into_iter().filter(|(_, value)| !value.is_null()).collect();
+        printer.line(view::figures_table(&said).trim_end())?;
     }
     Ok(())
-}
-
-/// Parameters as dotted paths, those that are not said left out.
-fn leaves(path: &str, value: &Value) -> String {
-    let join = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
-    match value {
-        Value::Object(map) => map.iter().map(|(name, inner)| leaves(&join(name), inner)).collect(),
-        Value::Null => String::new(),
-        value => format!("  {path:<24}  {}\n", cell(value)),
-    }
 }
 
 /// The documented JSON of an artifact.

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::ui::leaves::leaves;
 use crate::ui::printer::{DIM, GOOD, HEADING, styled};
 use crate::ui::table::{cell, clip, table};
 
@@ -264,10 +265,8 @@ pub fn answers(file: &Path) -> Result<View, Failure> {
 
 fn verdict(dir: &Path) -> Result<View, Failure> {
     let verdict: Value = json(&dir.join("verdict.json"))?;
-    let mut view = View::default();
-    flatten("", &verdict, &mut view.figures);
-    view.text = figures_table(&view.figures);
-    Ok(view)
+    let figures = leaves(&verdict).into_iter().filter(|(_, value)| !value.is_array()).collect();
+    Ok(View { text: figures_table(&figures), figures })
 }
 
 fn report(dir: &Path) -> Result<View, Failure> {
@@ -276,21 +275,6 @@ fn report(dir: &Path) -> Result<View, Failure> {
     let mut view = View::default();
     view.push(format!("open {}", page.display()));
     Ok(view)
-}
-
-fn flatten(path: &str, value: &Value, figures: &mut Metrics) {
-    match value {
-        Value::Object(map) => {
-            for (name, inner) in map {
-                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                flatten(&path, inner, figures);
-            }
-        }
-        Value::Array(_) => {}
-        _ => {
-            figures.insert(path.to_owned(), value.clone());
-        }
-    }
 }
 
 /// Figures as two columns.
@@ -305,12 +289,14 @@ fn more(view: &mut View, all: usize, shown: usize, what: &str) {
     }
 }
 
-fn json<T: DeserializeOwned>(file: &Path) -> Result<T, Failure> {
+/// A JSON file of an artifact.
+pub(in crate::cli) fn json<T: DeserializeOwned>(file: &Path) -> Result<T, Failure> {
     let bytes = fs::read(file).map_err(|error| io_failure("read", file, &error))?;
     serde_json::from_slice(&bytes).map_err(|error| malformed(file, &error))
 }
 
-fn lines<T: DeserializeOwned>(file: &Path, limit: usize) -> Result<Vec<T>, Failure> {
+/// The first lines of a file of JSON lines.
+pub(in crate::cli) fn lines<T: DeserializeOwned>(file: &Path, limit: usize) -> Result<Vec<T>, Failure> {
     use std::io::BufRead;
     let reader = fs::File::open(file).map_err(|error| io_failure("read", file, &error))?;
     let rows = std::io::BufReader::new(reader).lines().take(limit).map(|line| {

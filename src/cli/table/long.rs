@@ -1,0 +1,57 @@
+//! Long tables: one row a training step, or one row an answer, verdict or prompt.
+
+use std::path::Path;
+
+use neftpipe_protocol::ArtifactType;
+use neftpipe_protocol::artifact::Metrics;
+
+use super::instances::Row;
+use crate::cli::CliError;
+use crate::cli::show::view::{json, lines};
+use crate::store::{Artifact, Store};
+use crate::ui::frame::{Group, Record};
+
+const STEPS: &str = "steps.jsonl";
+
+/// The steps of every training among these.
+pub(super) fn steps(store: &Store, rows: &[Row]) -> Result<Vec<Record>, CliError> {
+    let records = gather(store, rows, |artifact, dir| {
+        artifact.file(STEPS).map(|_| lines(&dir.join(STEPS), usize::MAX)).transpose()
+    })?;
+    some(records, "none of these is a training with steps", "--steps is of `train` stages")
+}
+
+/// The rows of every answer, verdict or list of prompts among these.
+pub(super) fn rows(store: &Store, rows: &[Row]) -> Result<Vec<Record>, CliError> {
+    let records = gather(store, rows, |artifact, dir| {
+        let values = match artifact.artifact_type {
+            ArtifactType::Answers => json(&dir.join("answers.json")),
+            ArtifactType::Verdict | ArtifactType::Dataset => lines(&dir.join("rows.jsonl"), usize::MAX),
+            ArtifactType::Prompts => lines(&dir.join("prompts.jsonl"), usize::MAX),
+            _ => return Ok(None),
+        };
+        values.map(Some)
+    })?;
+    some(records, "none of these has rows", "--rows is of answers, verdicts, prompts and datasets")
+}
+
+fn gather(
+    store: &Store,
+    rows: &[Row],
+    read: impl Fn(&Artifact, &Path) -> Result<Option<Vec<Metrics>>, neftpipe_protocol::Failure>,
+) -> Result<Vec<Record>, CliError> {
+    let mut records = Vec::new();
+    for row in rows {
+        let Some(artifact) = row.artifact() else { continue };
+        for values in read(artifact, &store.view(artifact)?)?.into_iter().flatten() {
+            let identity = Metrics::from([("id".to_owned(), row.id.clone().into())]);
+            let record = Record::default().with(Group::Identity, identity).with(Group::Axes, row.axes());
+            records.push(record.with(Group::Values, values));
+        }
+    }
+    Ok(records)
+}
+
+fn some(records: Vec<Record>, nothing: &str, hint: &str) -> Result<Vec<Record>, CliError> {
+    if records.is_empty() { Err(CliError::usage(nothing).with_hint(hint)) } else { Ok(records) }
+}

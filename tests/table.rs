@@ -1,0 +1,92 @@
+//! Results as tables, and what differs between two.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::Project;
+use serde_json::Value;
+
+fn rows(table: &Value) -> Vec<Value> {
+    assert_eq!(table["version"], 1);
+    table["rows"].as_array().unwrap().clone()
+}
+
+#[test]
+fn one_row_an_instance_in_every_form() {
+    let project = Project::tiny();
+    project.run();
+
+    let table = rows(&project.neftpipe(&["table", "train", "--json"]).exits(0).json());
+    assert_eq!(table.len(), 2);
+    assert_eq!((&table[1]["id"], &table[1]["kind"]), (&"train[variant=neft5]".into(), &"train".into()));
+    assert_eq!(table[1]["axes"]["variant"], "neft5");
+    assert_eq!((&table[0]["params"]["neft.alpha"], &table[1]["params"]["neft.alpha"]), (&0.into(), &5.into()));
+    let shown = project.neftpipe(&["show", "train[variant=neft5]", "--json"]).exits(0).json();
+    for figure in ["probe_heldout_loss", "steps", "seconds", "peak_memory_bytes"] {
+        assert!(table[1]["metrics"][figure].is_number(), "{figure}");
+        assert_eq!(table[1]["metrics"][figure], shown["metrics"][figure], "{figure}");
+    }
+    assert_eq!(table[1]["provenance"]["device"], "cpu");
+
+    let csv = project.neftpipe(&["table", "train", "--format", "csv"]).exits(0).stdout;
+    let lines: Vec<&str> = csv.lines().collect();
+    assert_eq!(lines.len(), 3, "{csv}");
+    for column in ["id,", "axes.variant", "params.neft.alpha", "params.steps", "metrics.probe_heldout_loss"] {
+        assert!(lines[0].contains(column), "{}", lines[0]);
+    }
+    assert!(lines[2].starts_with("train[variant=neft5],"), "{csv}");
+
+    let parquet = project.command(&["table", "train", "--format", "parquet"]).output().unwrap().stdout;
+    assert!(parquet.starts_with(b"PAR1") && parquet.ends_with(b"PAR1"));
+
+    let text = project.neftpipe(&["table", "train"]).exits(0).stdout;
+    let heading: Vec<&str> = text.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(heading[..2], ["variant", "neft.alpha"], "{text}");
+    let same = text.split_once("the same in all rows").unwrap().1;
+    assert!(same.contains("steps 4") && !heading.contains(&"steps"), "{text}");
+    assert!(!same.contains("weight_decay"), "defaults are not worth a line: {text}");
+}
+
+#[test]
+fn long_forms_hold_steps_and_rows() {
+    let project = Project::tiny();
+    project.run();
+    let steps = rows(&project.neftpipe(&["table", "train", "--steps", "--json"]).exits(0).json());
+    assert_eq!(steps.len(), 8);
+    assert_eq!((&steps[7]["axes"]["variant"], &steps[7]["step"]), (&"neft5".into(), &4.into()));
+    assert!(steps[7]["loss"].is_f64() && steps[7]["learning_rate"].is_number(), "{}", steps[7]);
+
+    let answers = rows(&project.neftpipe(&["table", "answers", "--rows", "--json"]).exits(0).json());
+    let shown = project.neftpipe(&["show", "answers[variant=plain]", "--json"]).exits(0).json();
+    assert_eq!(answers.len() as u64, 2 * shown["metrics"]["answers"].as_u64().unwrap());
+    assert!(answers[0]["output"].is_string() && answers[0]["instruction"].is_string());
+    let verdicts = rows(&project.neftpipe(&["table", "verdict", "--rows", "--json"]).exits(0).json());
+    assert!(verdicts[0]["rouge_l"].is_number());
+    rows(&project.neftpipe(&["table", "tokens.heldout", "--rows", "--json"]).exits(0).json());
+
+    assert!(project.neftpipe(&["table", "answers", "--steps"]).exits(2).stderr.contains("training"));
+    assert!(project.neftpipe(&["table", "train", "--rows"]).exits(2).stderr.contains("has rows"));
+    project.neftpipe(&["table", "nothing"]).exits(2);
+}
+
+#[test]
+fn a_table_says_that_it_mixes_devices() {
+    let project = Project::tiny();
+    project.run();
+    let key = project.neftpipe(&["show", "train[variant=neft5]", "--json"]).exits(0).json()["key"].clone();
+    let key = key.as_str().unwrap();
+    let path = project.file(&format!("cache/entries/{}/{key}.json", &key[..2]));
+    let text = std::fs::read_to_string(&path).unwrap();
+    let record = text.lines().next().unwrap().replace(r#""device":"cpu""#, r#""device":"cuda:0""#);
+    let seal = neftpipe_protocol::Digest::of(record.as_bytes());
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, format!("{record}\n\"{seal}\"\n")).unwrap();
+
+    let told = project.neftpipe(&["table", "train"]).exits(0);
+    assert!(told.stderr.contains("differ in `device`: cpu, cuda:0"), "{}", told.stderr);
+    assert!(told.stdout.lines().next().unwrap().contains("device"), "{}", told.stdout);
+    let mixed = project.neftpipe(&["table", "train", "--json"]).exits(0).json()["mixed"].clone();
+    assert_eq!(mixed, serde_json::json!({ "device": ["cpu", "cuda:0"] }));
+    let one = project.neftpipe(&["table", "train[variant=plain]", "verdict", "--json"]).exits(0).json();
+    assert_eq!(one["mixed"], serde_json::json!({}));
+}
