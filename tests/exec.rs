@@ -243,6 +243,17 @@ fn a_command_sees_no_more_of_the_environment_than_it_names() {
 }
 
 #[test]
+fn a_command_may_name_more_than_an_argument_holds() {
+    let bench = Bench::new();
+    let words: Vec<String> = (0..20_000).map(|i| format!("word {i}")).collect();
+    let run = "for w in {params.words}; do echo \"$w\"; done > {out}/words";
+    let task = bench.command(json!({"run": run, "params": {"words": words}}));
+    let (outcome, _) = execute(&bench.local(), &task);
+    assert!(matches!(outcome, Outcome::Finished(StageResult::Succeeded(_))), "{outcome:?}");
+    assert_eq!(fs::read_to_string(task.request.out.join("words")).unwrap(), words.join("\n") + "\n");
+}
+
+#[test]
 fn a_command_that_fails_says_what_it_printed_last() {
     let bench = Bench::new();
     let task = bench.command(json!({"run": "echo working; echo 'no such column: x' >&2; exit 3"}));

@@ -1,7 +1,8 @@
 //! `command` stages: what the shell is given.
 //!
-//! `{params.x}`, `{in.slot}`, `{out}` and `{env.NAME}` are filled in; every other brace and every `$` is left alone. A
-//! variable is filled in as a reference to it, so that its value shows neither in the list of processes nor in a log.
+//! `{params.x}`, `{in.slot}`, `{out}` and `{env.NAME}` are filled in, each so that its text arrives as it is whether it stands
+//! bare or in quotes; every other brace and every `$` is left alone. A variable is filled in as a reference to it, so that
+//! its value shows neither in the list of processes nor in a log.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use neftpipe_protocol::request::Request;
 use neftpipe_protocol::{ArtifactType, Failure};
 use serde_json::Value;
 
+use super::shell::Reader;
 use crate::env;
 
 /// A shell command ready to be started.
@@ -72,22 +74,27 @@ fn normal(path: &str) -> PathBuf {
 /// Where it names a parameter, a slot or a variable that the stage does not have.
 fn script(params: &CommandParams, request: &Request) -> Result<String, Failure> {
     let mut script = String::with_capacity(params.run.len());
+    let mut reader = Reader::new();
+    let keep = |text: &str, script: &mut String, reader: &mut Reader| {
+        reader.read(text);
+        script.push_str(text);
+    };
     let mut rest = params.run.as_str();
     while let Some(start) = rest.find('{') {
-        script.push_str(&rest[..start]);
-        rest = &rest[start..];
-        match field(rest) {
+        let (before, at) = rest.split_at(start);
+        keep(before, &mut script, &mut reader);
+        match field(at) {
             Some((field, length)) => {
-                script.push_str(&fill(field, params, request)?);
-                rest = &rest[length..];
+                script.push_str(&fill(field, params, request, &reader)?);
+                rest = &at[length..];
             }
             None => {
-                script.push('{');
-                rest = &rest[1..];
+                keep("{", &mut script, &mut reader);
+                rest = &at[1..];
             }
         }
     }
-    script.push_str(rest);
+    keep(rest, &mut script, &mut reader);
     Ok(script)
 }
 
@@ -119,20 +126,23 @@ fn field(text: &str) -> Option<(Field<'_>, usize)> {
     Some((field, end + 1))
 }
 
-fn fill(field: Field<'_>, params: &CommandParams, request: &Request) -> Result<String, Failure> {
+fn fill(field: Field<'_>, params: &CommandParams, request: &Request, place: &Reader) -> Result<String, Failure> {
     let lacks = |what: &str, name: &str| {
         Failure::usage(format!("{}: `run` names {what} `{name}`, which the stage does not have", request.stage))
     };
     match field {
-        Field::Out => Ok(quote(&request.out.to_string_lossy())),
-        Field::Param(path) => param(params, path).map(words).ok_or_else(|| lacks("the parameter", path)),
+        Field::Out => Ok(place.words([&*request.out.to_string_lossy()])),
+        Field::Param(path) => {
+            let value = param(params, path).ok_or_else(|| lacks("the parameter", path))?;
+            Ok(place.words(texts(value).iter().map(String::as_str)))
+        }
         Field::Input(slot) => {
             let inputs = request.inputs.get(slot).ok_or_else(|| lacks("the input", slot))?;
-            let paths: Vec<String> = inputs.iter().map(|input| quote(&input.path.to_string_lossy())).collect();
-            Ok(paths.join(" "))
+            let paths: Vec<_> = inputs.iter().map(|input| input.path.to_string_lossy()).collect();
+            Ok(place.words(paths.iter().map(AsRef::as_ref)))
         }
         Field::Variable(name) if params.env.iter().chain(&params.secrets).any(|known| known == name) => {
-            Ok(format!("\"${{{name}}}\""))
+            Ok(place.variable(name))
         }
         Field::Variable(name) => Err(lacks("the variable", name).with_hint("list it in `env` or `secrets`")),
     }
@@ -146,23 +156,13 @@ fn param<'a>(params: &'a CommandParams, path: &str) -> Option<&'a Value> {
     })
 }
 
-/// A value as words of the shell: a list is several.
-fn words(value: &Value) -> String {
+/// A value as texts: a list is several.
+fn texts(value: &Value) -> Vec<String> {
     match value {
-        Value::String(text) => quote(text),
-        Value::Array(items) => items.iter().map(words).collect::<Vec<_>>().join(" "),
-        Value::Null => quote(""),
-        other => quote(&other.to_string()),
-    }
-}
-
-/// The text as one word of the shell; bare where nothing in it is special.
-fn quote(text: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "%+,-./:=@_^".contains(c);
-    if !text.is_empty() && text.chars().all(is_plain) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
+        Value::String(text) => vec![text.clone()],
+        Value::Array(items) => items.iter().flat_map(texts).collect(),
+        Value::Null => vec![String::new()],
+        other => vec![other.to_string()],
     }
 }
 
@@ -213,6 +213,7 @@ mod tests {
         assert_eq!(filled("f {params.x} {params.deep.y} {params.name}").unwrap(), r"f 5 2.5 'it'\''s'");
         assert_eq!(filled("f {params.list} {in.table} > {out}/t").unwrap(), "f 1 'b c' /in/a '/in/b c' > /a/out/t");
         assert_eq!(filled("curl {env.HOST}").unwrap(), "curl \"${HOST}\"");
+        assert_eq!(filled("f \"{params.name}\" '{params.list}'").unwrap(), "f \"it's\" '1 b c'");
     }
 
     #[test]

@@ -20,6 +20,10 @@ use crate::env;
 
 /// Where programs put temporary files, in the attempt directory.
 const TMP_DIR: &str = "tmp";
+/// A command that is too long to be handed over as an argument.
+const SCRIPT_FILE: &str = "script.sh";
+/// Linux takes single arguments below 128 KiB.
+const LONGEST_ARGUMENT_BYTES: usize = 100_000;
 
 /// Carries out attempts on this machine.
 #[derive(Debug)]
@@ -39,7 +43,7 @@ impl Local {
         let tmp = attempt.join(TMP_DIR);
         fs::create_dir_all(&tmp).map_err(|error| io_failure("create", &tmp, &error))?;
         let program = match &task.command {
-            Some(command) => shell(task, command),
+            Some(command) => shell(task, command)?,
             None => self.worker(task)?,
         };
         let mut tail = Tail::open(&attempt.join(EVENTS_FILE));
@@ -84,16 +88,23 @@ impl Executor for Local {
 }
 
 /// A command sees nothing of our environment but what it cannot do without and what it names.
-fn shell(task: &Task, command: &CommandTask) -> Command {
+fn shell(task: &Task, command: &CommandTask) -> Result<Command, Failure> {
     let mut program = Command::new("/bin/sh");
-    program.arg("-c").arg(&command.script).current_dir(&command.directory).env_clear();
+    if command.script.len() < LONGEST_ARGUMENT_BYTES {
+        program.arg("-c").arg(&command.script);
+    } else {
+        let path = task.request.attempt.join(SCRIPT_FILE);
+        fs::write(&path, &command.script).map_err(|error| io_failure("write", &path, &error))?;
+        program.arg(&path);
+    }
+    program.current_dir(&command.directory).env_clear();
     for name in ["PATH", "HOME"] {
         program.envs(env::named(name).map(|value| (name, value)));
     }
     program.env("LANG", "C.UTF-8").env("TMPDIR", task.request.attempt.join(TMP_DIR));
     program.envs(command.variables.iter().map(|(name, value)| (name, value)));
     show_gpus(task, &mut program);
-    program
+    Ok(program)
 }
 
 fn show_gpus(task: &Task, program: &mut Command) {

@@ -8,6 +8,7 @@ mod command;
 mod local;
 mod process;
 mod resources;
+mod shell;
 mod stop;
 mod tail;
 mod watchdog;
