@@ -90,3 +90,56 @@ fn a_table_says_that_it_mixes_devices() {
     let one = project.neftpipe(&["table", "train[variant=plain]", "verdict", "--json"]).exits(0).json();
     assert_eq!(one["mixed"], serde_json::json!({}));
 }
+
+#[test]
+fn two_instances_are_told_apart() {
+    let project = Project::tiny();
+    project.run();
+    let diff = |a: &str, b: &str| project.neftpipe(&["diff", a, b, "--json"]).exits(0).json();
+
+    let trained = diff("train[variant=plain]", "train[variant=neft5]");
+    assert_eq!(trained["params"], serde_json::json!([{ "name": "neft.alpha", "a": 0, "b": 5, "difference": 5 }]));
+    assert_eq!((&trained["inputs"], &trained["rows"]), (&serde_json::json!([]), &Value::Null));
+    let figures = trained["metrics"].as_array().unwrap();
+    let loss = figures.iter().find(|change| change["name"] == "final_train_loss").unwrap();
+    let difference = loss["b"].as_f64().unwrap() - loss["a"].as_f64().unwrap();
+    assert_eq!(loss["difference"].as_f64().unwrap(), difference);
+
+    let answered = diff("answers[variant=plain]", "answers[variant=neft5]");
+    assert_eq!(answered["params"], serde_json::json!([]));
+    assert_eq!(answered["inputs"][0]["slot"], "adapter");
+    assert_eq!(answered["inputs"][0]["b"][0]["stage"], "train[variant=neft5]");
+    let answers = |id: &str| -> Vec<Value> {
+        let text = project.neftpipe(&["show", id, "answers.json"]).exits(0).stdout;
+        serde_json::from_str(&text).unwrap()
+    };
+    let (plain, neft) = (answers("answers[variant=plain]"), answers("answers[variant=neft5]"));
+    let differing = plain.iter().zip(&neft).filter(|(a, b)| a["output"] != b["output"]).count();
+    assert_eq!(answered["rows"]["compared"], plain.len());
+    assert_eq!(answered["rows"]["different"].as_array().unwrap().len(), differing);
+
+    let itself = project.neftpipe(&["diff", "train[variant=plain]", "train[variant=plain]"]).exits(0).stdout;
+    assert!(itself.contains("the same, byte for byte") && !itself.contains("Parameters"), "{itself}");
+    project.neftpipe(&["diff", "train", "train[variant=plain]"]).exits(2);
+}
+
+#[test]
+fn two_runs_are_told_apart() {
+    let project = Project::tiny();
+    project.run();
+    project.edit("tiny.yaml", "neft.alpha: 5", "neft.alpha: 7");
+    project.edit("tiny.yaml", "  lengths:", "  sizes:");
+    project.run();
+    let runs = project.neftpipe(&["runs", "--json"]).exits(0).json();
+    let run = |at: usize| runs["runs"][at]["run"].as_str().unwrap().to_owned();
+    let diff = project.neftpipe(&["diff", &run(1), &run(0), "--json"]).exits(0).json();
+    assert_eq!(diff["removed"], serde_json::json!(["lengths[variant=plain]", "lengths[variant=neft5]"]));
+    assert_eq!(diff["added"], serde_json::json!(["sizes[variant=plain]", "sizes[variant=neft5]"]));
+    let changed = &diff["changed"][0];
+    assert_eq!(changed["id"], "train[variant=neft5]");
+    let reason = serde_json::json!([{ "code": "param_changed", "path": "neft.alpha", "old": 5, "new": 7 }]);
+    assert_eq!(changed["reasons"], reason);
+    let text = project.neftpipe(&["diff", &run(1), &run(0)]).exits(0).stdout;
+    assert!(text.contains("- lengths[variant=plain]") && text.contains("neft.alpha: 5 → 7"), "{text}");
+    project.neftpipe(&["diff", &run(0), "report"]).exits(2);
+}

@@ -3,6 +3,7 @@
 mod completions;
 mod confirm;
 mod context;
+mod diff;
 mod doctor;
 mod error;
 mod explain;
@@ -75,6 +76,7 @@ enum Command {
     Path(path::PathArgs),
     Export(export::ExportArgs),
     Table(table::TableArgs),
+    Diff(diff::DiffArgs),
     Graph(graph::GraphArgs),
     Logs(logs::LogsArgs),
     Runs(runs::RunsArgs),
@@ -100,6 +102,7 @@ pub fn run(cli: Cli) -> Exit {
         Command::Path(args) => path::run(&context, &args),
         Command::Export(args) => export::run(&context, &args),
         Command::Table(args) => table::run(&context, &args),
+        Command::Diff(args) => diff::run(&context, &args),
         Command::Graph(args) => graph::run(&context, &args),
         Command::Logs(args) => logs::run(&context, &args),
         Command::Runs(args) => runs::run(&context, &args),

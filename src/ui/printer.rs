@@ -71,6 +71,11 @@ impl Printer {
         io::stderr().is_terminal() && !self.quiet && !self.json
     }
 
+    /// Characters of a line of results, where they go to a terminal.
+    pub fn width(self) -> Option<usize> {
+        terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0))
+    }
+
     /// Prints a result for people.
     ///
     /// # Errors

@@ -68,7 +68,7 @@ pub(super) fn run(context: &Context, args: &TableArgs) -> CliResult {
     mixed.iter().for_each(|mix| context.printer.warning(mix.text()));
     let frame = Frame::new(&records);
     match format {
-        Format::Text => context.printer.line(frame.text(width()))?,
+        Format::Text => context.printer.line(frame.text(context.printer.width()))?,
         Format::Csv => context.printer.bytes(&frame.csv())?,
         Format::Parquet => {
             let file = frame.parquet().map_err(|error| Failure::internal(format!("Parquet: {error}")))?;
@@ -80,9 +80,4 @@ pub(super) fn run(context: &Context, args: &TableArgs) -> CliResult {
         }
     }
     Ok(Exit::Success)
-}
-
-/// Characters of a line, where stdout is a terminal.
-fn width() -> Option<usize> {
-    terminal_size::terminal_size_of(stdout()).map(|(width, _)| usize::from(width.0))
 }
