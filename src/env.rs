@@ -8,6 +8,8 @@ use std::path::PathBuf;
 pub const STORE: &str = "NEFTPIPE_STORE";
 /// Folder with the two worker programs, instead of beside this program.
 pub const WORKERS: &str = "NEFTPIPE_WORKERS";
+/// The store that `push` and `pull` copy to and from.
+pub const REMOTE: &str = "NEFTPIPE_REMOTE";
 /// Filter of the log on stderr, in the syntax of `tracing`: `debug`, `neftpipe=trace`.
 pub const LOG: &str = "NEFTPIPE_LOG";
 

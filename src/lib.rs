@@ -12,6 +12,7 @@ pub mod exit;
 pub mod facts;
 pub mod local_files;
 pub mod plan;
+pub mod process;
 pub mod record;
 pub mod spec;
 pub mod store;

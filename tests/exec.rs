@@ -62,6 +62,7 @@ impl Bench {
             attempt: self.attempt(),
             out: self.attempt().join("out"),
             known: None,
+            partial: None,
             checkpoints: Vec::new(),
             lineage: None,
             base: self.folder.path().to_owned(),

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
+#[path = "../stages/basic/tests/download/server.rs"]
+mod server;
 
 use std::fs;
 use std::path::Path;
@@ -80,6 +82,39 @@ fn kill_9_of_a_worker_fails_its_stage_and_the_next_run_finishes() {
     assert_eq!(child.wait().unwrap().code(), Some(3));
     disturbed.run();
     assert_eq!(disturbed.digests(), reference.digests());
+}
+
+#[test]
+fn a_download_goes_on_where_a_killed_run_left_it() {
+    use server::{Answer, Server};
+    let body: Vec<u8> = (0..300_000_u32).map(|i| (i % 251) as u8).collect();
+    let whole = body.clone();
+    let server = Server::start(move |asked| match asked.header("range") {
+        None => Answer::new(200, &body).header("ETag", "\"v1\"").cut(200_000),
+        // Before the kill: a pause that is longer than the test.
+        Some(_) if asked.before == 1 => Answer::new(503, "").header("Retry-After", 100),
+        Some("bytes=200000-") => {
+            Answer::new(206, &body[200_000..]).header("Content-Range", "bytes 200000-299999/300000")
+        }
+        Some(_) => Answer::new(400, "unexpected"),
+    });
+    let project = Project::tiny();
+    let from = format!("{}/x.dat", server.url);
+    let text = format!("version: 1\nname: web\nstages:\n  file: {{ download: {{ from: \"{from}\" }} }}\n");
+    project.write("web.yaml", &text);
+    let mut child = project.start(&["run", "web.yaml"]);
+    while server.paths().len() < 2 {
+        assert!(child.try_wait().unwrap().is_none(), "the run waits for the server");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    signal(child.id(), Signal::KILL);
+    child.wait().unwrap();
+
+    project.neftpipe(&["run", "web.yaml"]).exits(0);
+    let asked = server.asked();
+    assert_eq!((asked.len(), asked[2].header("if-range")), (3, Some("\"v1\"")), "{asked:?}");
+    let path = project.neftpipe(&["path", "web:file"]).exits(0).stdout;
+    assert_eq!(fs::read(Path::new(path.trim()).join("x.dat")).unwrap(), whole);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand, each an `Args` struct (its comments are the help) and one function.
 
+mod cancel;
 mod completions;
 mod confirm;
 mod context;
@@ -16,10 +17,13 @@ mod logs;
 mod overrides;
 mod path;
 mod plan;
+mod pull;
+mod push;
 mod reference;
 mod run;
 mod runs;
 mod schema;
+mod share;
 mod show;
 mod table;
 mod verify;
@@ -80,7 +84,10 @@ enum Command {
     Graph(graph::GraphArgs),
     Logs(logs::LogsArgs),
     Runs(runs::RunsArgs),
+    Cancel(cancel::CancelArgs),
     Keep(keep::KeepArgs),
+    Push(push::PushArgs),
+    Pull(pull::PullArgs),
     Gc(gc::GcArgs),
     Verify(verify::VerifyArgs),
     Doctor(doctor::DoctorArgs),
@@ -106,7 +113,10 @@ pub fn run(cli: Cli) -> Exit {
         Command::Graph(args) => graph::run(&context, &args),
         Command::Logs(args) => logs::run(&context, &args),
         Command::Runs(args) => runs::run(&context, &args),
+        Command::Cancel(args) => cancel::run(&context, &args),
         Command::Keep(args) => keep::run(&context, &args),
+        Command::Push(args) => push::run(&context, &args),
+        Command::Pull(args) => pull::run(&context, &args),
         Command::Gc(args) => gc::run(&context, &args),
         Command::Verify(args) => verify::run(&context, &args),
         Command::Doctor(args) => doctor::run(&context, &args),

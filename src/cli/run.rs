@@ -72,7 +72,7 @@ pub(super) fn run(context: &Context, args: &RunArgs) -> CliResult {
     }
     let executor = Local::new(Workers::new(crate::env::workers(), store.workers_file()));
     let stop = Stop::on_signals().map_err(|error| Failure::internal(format!("signals cannot be handled: {error}")))?;
-    let id = record::new_run_id();
+    let id = record::new_run(&store.runs_dir())?;
     let mut recorder = Recorder::begin(&store.runs_dir(), &id, &pipeline, selection.indexes())?;
     let mut progress = Progress::new(context.printer);
     let run = engine::Run {

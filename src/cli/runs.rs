@@ -6,8 +6,7 @@ use serde_json::{Value, json};
 use super::{CliResult, Context};
 use crate::engine::event::StageOutcome;
 use crate::exit::Exit;
-use crate::record::{self, RunRecord};
-use crate::ui::outcome;
+use crate::record::{self, RunRecord, RunState};
 use crate::ui::table::{seconds, table};
 
 /// List the runs of this store, newest first.
@@ -27,7 +26,7 @@ pub(super) fn run(context: &Context, args: &RunsArgs) -> CliResult {
     for id in record::list(&store.runs_dir())?.iter().rev() {
         let run = record::load(&store.runs_dir(), id)?;
         if args.pipeline.as_ref().is_none_or(|name| *name == run.pipeline) {
-            runs.push(run);
+            runs.push((RunState::of(&store, &run)?, run));
         }
         if runs.len() == args.limit {
             break;
@@ -39,10 +38,9 @@ pub(super) fn run(context: &Context, args: &RunsArgs) -> CliResult {
         return Ok(Exit::Success);
     }
     let rows: Vec<Vec<String>> = runs.iter().map(row).collect();
-    context.printer.line(table(
-        &["run", "pipeline", "started", "outcome", "executed", "cached", "time"].map(String::from),
-        &rows,
-    ))?;
+    context
+        .printer
+        .line(table(&["run", "pipeline", "started", "state", "executed", "cached", "time"].map(String::from), &rows))?;
     Ok(Exit::Success)
 }
 
@@ -50,21 +48,22 @@ fn count(run: &RunRecord, wanted: &StageOutcome) -> usize {
     run.stages.values().filter(|stage| stage.outcome.as_ref() == Some(wanted)).count()
 }
 
-fn row(run: &RunRecord) -> Vec<String> {
+fn row((state, run): &(RunState, RunRecord)) -> Vec<String> {
     vec![
         run.run.clone(),
         run.pipeline.clone(),
         run.started.clone(),
-        outcome::run_word(run.outcome).to_owned(),
+        state.name().to_owned(),
         count(run, &StageOutcome::Executed).to_string(),
         count(run, &StageOutcome::Cached).to_string(),
         run.seconds.map_or(String::new(), seconds),
     ]
 }
 
-fn as_json(run: &RunRecord) -> Value {
+fn as_json((state, run): &(RunState, RunRecord)) -> Value {
     json!({
-        "run": run.run, "pipeline": run.pipeline, "file": run.file, "started": run.started, "outcome": run.outcome,
+        "run": run.run, "pipeline": run.pipeline, "file": run.file, "started": run.started, "state": state,
+        "outcome": run.outcome, "process": run.process,
         "executed": count(run, &StageOutcome::Executed), "cached": count(run, &StageOutcome::Cached), "seconds": run.seconds,
     })
 }

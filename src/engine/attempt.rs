@@ -39,8 +39,7 @@ pub fn announce(store: &Store, run: &str) -> Result<Lock, Failure> {
 /// # Errors
 /// Where that cannot be found out.
 pub fn goes_on(store: &Store, run: &str) -> Result<bool, Failure> {
-    let path = lock_path(store, run);
-    Ok(path.exists() && matches!(Lock::attempt(&path, "a look")?, Waiting::Busy(_)))
+    Ok(Lock::is_held(&lock_path(store, run))?)
 }
 
 /// Clears away what runs that died left in their attempts, once what can be reused of it is kept.

@@ -38,6 +38,7 @@ pub fn task(stage: &StageTask<'_>, reuse: &mut Reuse<'_>) -> Result<Task, Failur
         attempt: folder,
         out: stage.out(),
         known: any_known.then_some(known),
+        partial: stage.partial()?,
         checkpoints: reuse.steps_to_save(),
         lineage: stage.lineage.clone(),
         base: instance.base.to_path_buf(),

@@ -81,8 +81,7 @@ impl StageTask<'_> {
     }
 
     fn locked(&self, reuse: &mut Reuse<'_>, ran: &mut bool, tell: Tell<'_>) -> Result<Ended, Failure> {
-        let identity = self.preimage.as_ref().map_or_else(|| source_identity(&self.instance), Preimage::key);
-        let Some(_lock) = self.lock(&identity, tell)? else { return Ok(Ended::Interrupted { ran: false }) };
+        let Some(_lock) = self.lock(&self.identity(), tell)? else { return Ok(Ended::Interrupted { ran: false }) };
         let resolved_meanwhile = if self.preimage.is_none() { self.resolved_meanwhile()? } else { None };
         if let (Some(preimage), false) = (self.preimage.as_ref().or(resolved_meanwhile.as_ref()), self.is_forced())
             && let Lookup::Hit(manifest) = self.run.store.lookup(&preimage.key())?
@@ -96,6 +95,23 @@ impl StageTask<'_> {
     fn resolved_meanwhile(&self) -> Result<Option<Preimage>, Failure> {
         self.run.world.lock().reread()?;
         plan::preimage(self.run.pipeline, self.index, &|_| None, self.run.world)
+    }
+
+    /// What no two processes do at a time.
+    fn identity(&self) -> Digest {
+        self.preimage.as_ref().map_or_else(|| source_identity(&self.instance), Preimage::key)
+    }
+
+    /// Where a download over the network keeps what it has, should it break off. The lock makes it this stage's own.
+    ///
+    /// # Errors
+    /// Where the folder cannot be made.
+    pub fn partial(&self) -> Result<Option<PathBuf>, Failure> {
+        let from = self.instance.params["from"].as_str().unwrap_or_default();
+        if self.instance.kind != Kind::Download || from.starts_with("file:") {
+            return Ok(None);
+        }
+        Ok(Some(self.run.store.partial_download(&self.identity())?))
     }
 
     fn is_forced(&self) -> bool {

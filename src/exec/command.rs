@@ -193,6 +193,7 @@ mod tests {
             attempt: PathBuf::from("/a"),
             out: PathBuf::from("/a/out"),
             known: None,
+            partial: None,
             checkpoints: Vec::new(),
             lineage: None,
             base: PathBuf::from("/"),

@@ -132,6 +132,7 @@ mod tests {
             file: PathBuf::from("p.yaml"),
             file_digest: Digest::of(b""),
             started: String::new(),
+            process: None,
             outcome: Some(RunOutcome::Succeeded),
             seconds: None,
             stages: IndexMap::from([("s".to_owned(), stage)]),

@@ -4,6 +4,7 @@
 //! it is told from the journal.
 
 pub mod keep;
+mod life;
 pub mod past;
 
 use std::fs::{self, File};
@@ -17,7 +18,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::engine::event::{Event, EventBody, RunOutcome, StageOutcome};
+use crate::process::Process;
 use crate::spec::model::Pipeline;
+
+pub use life::RunState;
 
 const JOURNAL: &str = "journal.jsonl";
 const RECORD: &str = "run.json";
@@ -37,6 +41,9 @@ pub struct RunRecord {
     pub file_digest: Digest,
     /// When it began, UTC, RFC 3339.
     pub started: String,
+    /// The process that carries it out.
+    #[serde(default)]
+    pub process: Option<Process>,
     /// How it ended; nothing while it goes on, or where it was killed.
     #[serde(default)]
     pub outcome: Option<RunOutcome>,
@@ -107,6 +114,7 @@ impl Recorder {
             file: pipeline.file.clone(),
             file_digest: Digest::of(&bytes),
             started: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            process: Some(Process::current()),
             outcome: None,
             seconds: None,
             stages: chosen.map(|index| (pipeline.instances[index].id.clone(), stage_record(pipeline, index))).collect(),
@@ -167,9 +175,23 @@ fn stage_record(pipeline: &Pipeline, index: usize) -> StageRecord {
     }
 }
 
-/// A new run id: the time in UTC, and the process, so that two runs of one second differ.
-pub fn new_run_id() -> String {
-    format!("{}-{:04x}", jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S"), std::process::id() & 0xffff)
+/// Makes the folder of a new run. Its name, the run's id, sorts by time: the second in UTC, and which part of it.
+///
+/// # Errors
+/// Where it cannot be made.
+pub fn new_run(runs: &Path) -> Result<String, Failure> {
+    fs::create_dir_all(runs).map_err(|error| io_failure("create", runs, &error))?;
+    loop {
+        let now = jiff::Timestamp::now();
+        let part = now.subsec_nanosecond() as u64 * 0x1_0000 / 1_000_000_000;
+        let id = format!("{}-{part:04x}", now.strftime("%Y%m%d-%H%M%S"));
+        let folder = runs.join(&id);
+        match fs::create_dir(&folder) {
+            Ok(()) => return Ok(id),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(io_failure("create", &folder, &error)),
+        }
+    }
 }
 
 /// Ids of all runs, oldest first.

@@ -143,6 +143,7 @@ impl Store {
         let aged = [
             (self.fanned_files(layout::ROWS)?, policy.unfinished_grace),
             (self.fanned_folders(layout::STATES)?, policy.unfinished_grace),
+            (self.fanned_folders(layout::PARTIAL)?, policy.unfinished_grace),
             (children(&self.path(layout::CORRUPT))?, policy.grace),
             (children(&self.path(layout::TMP))?, policy.grace),
         ];

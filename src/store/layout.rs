@@ -15,6 +15,7 @@ pub const HISTORY: &str = "history";
 pub const IDENTITIES: &str = "identities";
 pub const LOCKS: &str = "locks";
 pub const MANIFESTS: &str = "manifests";
+pub const PARTIAL: &str = "partial";
 pub const ROWS: &str = "rows";
 pub const RUNS: &str = "runs";
 pub const STATES: &str = "states";

@@ -86,6 +86,25 @@ impl Lock {
     }
 }
 
+impl Lock {
+    /// Whether someone holds the lock of this path. Looking does not take it from anyone who tries.
+    ///
+    /// # Errors
+    /// Where that cannot be found out.
+    pub fn is_held(path: &Path) -> Result<bool> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(StoreError::io("look at", path)(error)),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(StoreError::io("look at", path)(error)),
+        }
+    }
+}
+
 impl Drop for Lock {
     /// Removed while it is still locked: whoever opened it meanwhile finds that out and opens a new one.
     fn drop(&mut self) {

@@ -66,6 +66,16 @@ impl Store {
         self.state_path(key).join(MANIFEST).exists()
     }
 
+    /// The folder for the beginnings of a download, made if need be. Whoever asks holds the lock of the identity.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    pub fn partial_download(&self, identity: &Digest) -> Result<PathBuf> {
+        let folder = self.fanned(layout::PARTIAL, identity, "");
+        fs::create_dir_all(&folder).map_err(StoreError::io("create", &folder))?;
+        Ok(folder)
+    }
+
     /// Drops the state of a key, if there is one.
     ///
     /// # Errors

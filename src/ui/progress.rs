@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::outcome;
 use super::printer::{BAD, DIM, GOOD, HEADING, NOTICE, Printer, styled};
 use super::table::{bytes, clip, seconds};
 use crate::engine::event::{Event, EventBody, RunOutcome, StageOutcome};
+use crate::record::RunState;
 
 /// Shows the events of a run.
 pub struct Progress {
@@ -154,7 +154,7 @@ impl Progress {
             RunOutcome::Failed => BAD,
             RunOutcome::Interrupted => NOTICE,
         };
-        let word = styled(style, outcome::run_word(Some(*outcome)));
+        let word = styled(style, RunState::from(*outcome).name());
         let mut parts = vec![format!("{executed} executed"), format!("{cached} cached")];
         parts.extend((*failed > 0).then(|| format!("{failed} failed")));
         parts.extend((*blocked > 0).then(|| format!("{blocked} blocked")));

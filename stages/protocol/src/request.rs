@@ -46,6 +46,10 @@ pub struct Request {
     /// Read-only folder with rows and checkpoints of earlier work, absolute, where there is any.
     #[serde(default)]
     pub known: Option<PathBuf>,
+    /// Folder for what a `download` has brought, absolute: it outlives an attempt that fails or is killed, and the next one
+    /// goes on from what is there. Removed by the worker once the stage is done.
+    #[serde(default)]
+    pub partial: Option<PathBuf>,
     /// Steps after which `train` writes `checkpoints/<step>/` and says `saved`, ascending.
     #[serde(default)]
     pub checkpoints: Vec<u64>,

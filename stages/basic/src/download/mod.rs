@@ -8,11 +8,12 @@ mod rows;
 mod source;
 
 use std::fs;
+use std::path::Path;
 
-use neftpipe_protocol::Failure;
 use neftpipe_protocol::params::DownloadParams;
 use neftpipe_protocol::request::Success;
 use neftpipe_protocol::worker::{Job, Outcome, io_failure, provenance};
+use neftpipe_protocol::{Failure, FailureClass};
 
 /// Name of the one output.
 pub const OUTPUT: &str = "output";
@@ -45,13 +46,23 @@ pub fn execute(job: &Job) -> Result<Outcome, Failure> {
 }
 
 fn bring(job: &Job) -> Result<Success, Halt> {
+    let partial = job.request.partial.as_ref();
+    let brought = bring_into(job, &job.request.attempt.join("fetched"));
+    // What was refused is not gone on from: it would be refused again.
+    let is_refused = |halt: &Halt| matches!(halt, Halt::Failed(failure) if failure.class == FailureClass::Data);
+    if let (Some(partial), true) = (partial, brought.as_ref().err().is_none_or(is_refused)) {
+        fs::remove_dir_all(partial).map_err(|error| io_failure("remove", partial, &error))?;
+    }
+    brought
+}
+
+fn bring_into(job: &Job, scratch: &Path) -> Result<Success, Halt> {
     let params: DownloadParams = job.params()?;
-    let scratch = job.request.attempt.join("fetched");
-    fs::create_dir_all(&scratch).map_err(|error| io_failure("create", &scratch, &error))?;
-    let fetched = source::fetch(&source::Fetch::new(job, &params, scratch.clone(), normalise::narrow))?;
+    fs::create_dir_all(scratch).map_err(|error| io_failure("create", scratch, &error))?;
+    let fetched = source::fetch(&source::Fetch::new(job, &params, scratch.to_owned(), normalise::narrow))?;
     let out = job.output(OUTPUT)?;
     let normalised = normalise::run(job, &params, &fetched.files, &out)?;
-    fs::remove_dir_all(&scratch).map_err(|error| io_failure("remove", &scratch, &error))?;
+    fs::remove_dir_all(scratch).map_err(|error| io_failure("remove", scratch, &error))?;
     Ok(Success {
         outputs: [(OUTPUT.to_owned(), normalised.artifact)].into_iter().collect(),
         metrics: normalised.metrics,

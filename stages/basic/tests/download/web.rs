@@ -44,6 +44,61 @@ fn a_broken_connection_is_resumed_where_it_broke() {
 }
 
 #[test]
+fn a_later_attempt_goes_on_where_an_earlier_one_broke_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let partial = dir.path().join("partial");
+    let body: Vec<u8> = (0..300_000_u32).map(|i| (i % 251) as u8).collect();
+    let whole = body.clone();
+    let server = Server::start(move |asked| match (asked.before, asked.header("range")) {
+        (0, _) => Answer::new(200, &body).header("ETag", "\"v1\"").cut(200_000),
+        (1, _) => Answer::new(410, "gone for a while"),
+        (2, Some("bytes=200000-")) if asked.header("if-range") == Some("\"v1\"") => {
+            Answer::new(206, &body[200_000..]).header("Content-Range", "bytes 200000-299999/300000")
+        }
+        _ => Answer::new(400, "unexpected"),
+    });
+    download(&server, "/x.dat").partial(&partial).run().fails(Environment, &["410"]);
+    assert_eq!(std::fs::metadata(partial.join("x.dat")).unwrap().len(), 200_000);
+
+    let done = download(&server, "/x.dat").partial(&partial).run();
+    assert_eq!(std::fs::read(done.path("x.dat")).unwrap(), whole);
+    assert_eq!(done.success().measured["downloaded_bytes"], 100_000);
+    assert_eq!(done.resolved()["files"][0]["sha256"], sha256(&whole));
+    assert!(!partial.exists(), "what is done leaves nothing half-done");
+}
+
+#[test]
+fn a_file_that_was_brought_whole_is_not_brought_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let partial = dir.path().join("partial");
+    std::fs::create_dir_all(&partial).unwrap();
+    let server = Server::start(|asked| match (asked.header("range"), asked.header("if-range")) {
+        (Some("bytes=5-"), Some("\"v1\"")) => Answer::new(416, ""),
+        _ => Answer::new(200, "other").header("ETag", "\"v2\""),
+    });
+    let leave = |etag: &str| {
+        std::fs::create_dir_all(&partial).unwrap();
+        std::fs::write(partial.join("x.txt"), "whole").unwrap();
+        let version = json!({"url": format!("{}/x.txt", server.url), "etag": etag, "bytes": 5});
+        std::fs::write(partial.join("x.txt.version.json"), version.to_string()).unwrap();
+    };
+    leave("\"v1\"");
+    assert_eq!(download(&server, "/x.txt").partial(&partial).run().text("x.txt"), "whole");
+    leave("\"v0\"");
+    assert_eq!(download(&server, "/x.txt").partial(&partial).run().text("x.txt"), "other");
+}
+
+#[test]
+fn what_was_refused_is_not_gone_on_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let partial = dir.path().join("partial");
+    let server = Server::start(|_| Answer::new(200, ROWS).header("ETag", "\"v1\""));
+    let params = json!({"from": format!("{}/rows.json", server.url), "sha256": "0".repeat(64)});
+    Download::new(params).partial(&partial).run().fails(Data, &["rows.json"]);
+    assert!(!partial.exists());
+}
+
+#[test]
 fn a_file_that_changed_in_between_is_begun_anew() {
     let server = Server::start(|asked| match asked.before {
         0 => Answer::new(200, "old old old").header("ETag", "\"v1\"").cut(4),

@@ -41,6 +41,7 @@ impl Download {
             attempt,
             out,
             known: None,
+            partial: None,
             checkpoints: Vec::new(),
             base,
             resolved: None,
@@ -65,6 +66,13 @@ impl Download {
 
     pub fn resolved(mut self, resolved: &Value) -> Self {
         self.request.resolved = Some(resolved.clone());
+        self
+    }
+
+    /// Keeps what it brought in this folder, should it break off.
+    pub fn partial(mut self, folder: &Path) -> Self {
+        fs::create_dir_all(folder).unwrap();
+        self.request.partial = Some(folder.to_owned());
         self
     }
 

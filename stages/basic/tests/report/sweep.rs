@@ -131,6 +131,7 @@ pub fn write(dir: &Path, sweep: Sweep, params: &Value) -> PathBuf {
         attempt: attempt.clone(),
         out: attempt.join("out"),
         known: None,
+        partial: None,
         checkpoints: Vec::new(),
         lineage: sweep.with_lineage.then_some(Lineage { stages: lineage }),
         base: dir.to_owned(),

@@ -66,6 +66,9 @@ impl StageParams for CommandParams {
         for path in &self.key_ignore {
             super::remove(value, path);
         }
+        for (name, _) in self.outputs.iter().filter(|(_, output)| output.artifact == files()) {
+            super::remove(&mut value["outputs"][name], "as");
+        }
     }
 
     fn problems(&self) -> Vec<(&'static str, String)> {

@@ -101,12 +101,12 @@ pub fn resolve(kind: Kind, value: Value) -> Result<Resolved, serde_json::Error> 
         let params: P = serde_json::from_value(value)?;
         let full = canonical(&serde_json::to_value(&params)?);
         let mut key = serde_json::to_value(&params)?;
+        let defaults = serde_json::to_value(P::default())?;
+        remove_inner_defaults::<P>(&defaults, &mut key);
         params.prune(&mut key);
         P::NOT_IN_KEY.iter().for_each(|path| remove(&mut key, path));
-        let key = canonical(
-            &without_defaults(key, &serde_json::to_value(P::default())?)
-                .unwrap_or_else(|| Value::Object(Default::default())),
-        );
+        let key = without_defaults(key, &defaults).unwrap_or_else(|| Value::Object(Default::default()));
+        let key = canonical(&key);
         Ok(Resolved { full, key, problems: params.problems() })
     }
     for_kind!(kind, P => typed::<P>(value))
@@ -138,6 +138,23 @@ pub fn remove(value: &mut Value, path: &str) {
         Some(rest) => {
             if let Some(inner) = map.get_mut(head) {
                 remove(inner, rest);
+            }
+        }
+    }
+}
+
+/// Removes what a group of parameters would hold anyway once it is there (`sparsity: { every: 10 }`): the group as a whole
+/// is absent by default, so only decoding it again without the value tells.
+fn remove_inner_defaults<P: StageParams>(defaults: &Value, key: &mut Value) {
+    let full = key.clone();
+    for (group, inner) in full.as_object().into_iter().flatten().filter(|(group, _)| defaults[*group].is_null()) {
+        for name in inner.as_object().into_iter().flatten().map(|(name, _)| name) {
+            let path = format!("{group}.{name}");
+            let mut without = full.clone();
+            remove(&mut without, &path);
+            let again = serde_json::from_value::<P>(without).ok().and_then(|again| serde_json::to_value(again).ok());
+            if again.as_ref() == Some(&full) {
+                remove(key, &path);
             }
         }
     }
@@ -188,6 +205,18 @@ mod tests {
         let with = json!({"neft": {"alpha": 0, "noise": "gaussian", "schedule": {"linear": {"to": 0}}}});
         assert_eq!(key(Kind::Train, with), json!({}));
         assert_eq!(key(Kind::Train, json!({"neft": {"alpha": 5.0}})), json!({"neft": {"alpha": 5}}));
+    }
+
+    #[test]
+    fn defaults_inside_a_group_that_is_absent_by_default_stay_out_of_the_key() {
+        let said = json!({"sparsity": {"scope": "delta", "target": 0.5, "every": 10, "ramp": "none", "end": 0.5}});
+        assert_eq!(key(Kind::Train, said), json!({"sparsity": {"end": 0.5, "scope": "delta", "target": 0.5}}));
+        let said = json!({"early_stopping": {"patience": 2, "min_delta": 0.0}, "eval_every": 3});
+        assert_eq!(key(Kind::Train, said), json!({"early_stopping": {"patience": 2}, "eval_every": 3}));
+        let said = json!({"annotator": "alpaca_eval_gpt4", "endpoint": {"model": "m", "base_url": null}});
+        assert_eq!(key(Kind::Judge, said), json!({"annotator": "alpaca_eval_gpt4", "endpoint": {"model": "m"}}));
+        let said = json!({"run": "true", "outputs": {"t": {"path": "t", "as": "files"}}});
+        assert_eq!(key(Kind::Command, said), json!({"outputs": {"t": {"path": "t"}}, "run": "true"}));
     }
 
     #[test]

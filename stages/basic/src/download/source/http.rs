@@ -20,7 +20,7 @@ pub fn fetch(fetch: &Fetch, url: &str) -> Result<Fetched, Halt> {
             .with_hint("run once without --offline")
             .into());
     }
-    let path = fetch.scratch.join(&name);
+    let path = fetch.downloads().join(&name);
     let transfer = Transfer { get: Get { url: url.to_owned(), ..Get::default() }, name: &name, path: path.clone() };
     let known_bytes = pin.as_ref().and_then(|pin| pin.file(&name)).map(|file| file.bytes);
     let mut meter = Meter::new(fetch.job, known_bytes);

@@ -272,7 +272,7 @@ impl Hub<'_> {
     ) -> Result<(SourceFile, ResolvedFile), Halt> {
         let url = self.repo.file(&self.env.endpoint, commit, &listed.path);
         let get = Get { url, token: self.env.token.clone(), ..Get::default() };
-        let path = self.fetch.scratch.join("repository").join(&listed.path);
+        let path = self.fetch.downloads().join("repository").join(&listed.path);
         let transfer = Transfer { get, name: &listed.path, path: path.clone() };
         let file = transfer.run(self.fetch.job, client, meter).map_err(|stopped| self.explain(stopped))?;
         if let Some(bytes) = listed.bytes {

@@ -13,7 +13,7 @@ mod resolved;
 mod select;
 mod transfer;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use neftpipe_protocol::Failure;
 use neftpipe_protocol::artifact::Metrics;
@@ -67,6 +67,11 @@ impl<'a> Fetch<'a> {
     /// For one stage.
     pub fn new(job: &'a Job, params: &'a DownloadParams, scratch: PathBuf, narrow: Narrow) -> Self {
         Self { job, params, scratch, narrow }
+    }
+
+    /// Where what comes over HTTP goes: a folder that outlives the attempt where the runner has one.
+    fn downloads(&self) -> &Path {
+        self.job.request.partial.as_deref().unwrap_or(&self.scratch)
     }
 
     fn offline(&self) -> bool {

@@ -1,17 +1,19 @@
-//! One address into one file: resumed where a connection breaks, digested on the way, compared with what is known of it.
+//! One address into one file: resumed where a connection or an earlier attempt broke off, digested on the way, compared
+//! with what is known of it.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use neftpipe_protocol::Failure;
 use neftpipe_protocol::worker::{Job, io_failure};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use ureq::Body;
 use ureq::http::{Response, StatusCode};
 
-use super::client::{Client, Get, Stopped, Trouble, with_retries};
+use super::client::{Client, Get, HttpError, Stopped, Trouble, with_retries};
 use super::resolved::ResolvedFile;
 use crate::download::Halt;
 
@@ -23,13 +25,14 @@ pub struct Meter<'a> {
     job: &'a Job,
     total_bytes: Option<u64>,
     done_bytes: u64,
+    resumed_bytes: u64,
     shown: Option<Instant>,
 }
 
 impl<'a> Meter<'a> {
     /// Nothing done yet.
     pub fn new(job: &'a Job, total_bytes: Option<u64>) -> Self {
-        Self { job, total_bytes, done_bytes: 0, shown: None }
+        Self { job, total_bytes, done_bytes: 0, resumed_bytes: 0, shown: None }
     }
 
     /// Bytes that went over the network.
@@ -42,7 +45,8 @@ impl<'a> Meter<'a> {
         self.done_bytes += bytes;
         if self.shown.is_none_or(|shown| shown.elapsed() >= PAUSE) {
             self.shown = Some(Instant::now());
-            self.job.progress(self.done_bytes, self.total_bytes, "bytes", Some(name.to_owned()));
+            let done_bytes = self.done_bytes + self.resumed_bytes;
+            self.job.progress(done_bytes, self.total_bytes, "bytes", Some(name.to_owned()));
         }
     }
 
@@ -63,10 +67,19 @@ pub struct Transfer<'a> {
 
 /// A file that grows, with the digest of what it holds.
 struct Growing {
+    path: PathBuf,
     file: File,
     hasher: Sha256,
     bytes: u64,
-    etag: Option<String>,
+    version: Option<Version>,
+}
+
+/// Which version of an address a file holds the beginning of. It lies beside the file, for the next attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Version {
+    url: String,
+    etag: String,
+    bytes: Option<u64>,
 }
 
 impl Transfer<'_> {
@@ -79,8 +92,9 @@ impl Transfer<'_> {
         if let Some(parent) = self.path.parent() {
             std::fs::create_dir_all(parent).map_err(|error| failed(io_failure("create", parent, &error)))?;
         }
-        let file = File::create(&self.path).map_err(|error| failed(io_failure("write", &self.path, &error)))?;
-        let mut growing = Growing { file, hasher: Sha256::new(), bytes: 0, etag: None };
+        let growing = Growing::open(self.path.clone(), &self.get.url);
+        let mut growing = growing.map_err(|error| failed(io_failure("write", &self.path, &error)))?;
+        meter.resumed_bytes += growing.bytes;
         with_retries(job, &self.get.url, || self.go_on(job, client, &mut growing, meter))?;
         let Growing { hasher, bytes, .. } = growing;
         Ok(ResolvedFile { path: self.name.to_owned(), bytes, sha256: hex(&hasher.finalize()) })
@@ -91,9 +105,16 @@ impl Transfer<'_> {
         let mut get = self.get.clone();
         if growing.bytes > 0 {
             get.headers.push(("Range", format!("bytes={}-", growing.bytes)));
-            get.headers.extend(growing.etag.clone().map(|etag| ("If-Range", etag)));
+            get.headers.extend(growing.version.as_ref().map(|version| ("If-Range", version.etag.clone())));
         }
-        let response = client.send(&get)?;
+        let response = match client.send(&get) {
+            Err(Trouble::Lasting(HttpError::Status { status: StatusCode::RANGE_NOT_SATISFIABLE, .. }))
+                if growing.bytes > 0 =>
+            {
+                return self.past_the_end(growing);
+            }
+            other => other?,
+        };
         let wanted = self.place(growing, &response)?;
         meter.set_total(wanted);
         let before = growing.bytes;
@@ -107,6 +128,15 @@ impl Transfer<'_> {
             }
             None => Ok(()),
         }
+    }
+
+    /// There is nothing after what the file holds: it is whole, or not a beginning of what the address has.
+    fn past_the_end(&self, growing: &mut Growing) -> Result<(), Trouble> {
+        if growing.version.as_ref().is_some_and(|version| version.bytes == Some(growing.bytes)) {
+            return Ok(());
+        }
+        growing.restart().map_err(|error| self.disk(&error))?;
+        Err(Trouble::passing("the server has less than was brought before", false))
     }
 
     /// Goes on where the file ends if the answer does, else starts again. Returns the size of the whole file.
@@ -125,7 +155,10 @@ impl Transfer<'_> {
                 return Err(Trouble::passing("the server sent another range than was asked", false));
             }
         }
-        growing.etag = header("etag").filter(|etag| !etag.starts_with("W/")).map(str::to_owned);
+        if let Some(etag) = header("etag").filter(|etag| !etag.starts_with("W/")) {
+            let version = Version { url: self.get.url.clone(), etag: etag.to_owned(), bytes: length };
+            growing.remember(version).map_err(|error| self.disk(&error))?;
+        }
         Ok(length)
     }
 
@@ -147,27 +180,51 @@ impl Transfer<'_> {
         }
     }
 
-    fn disk(&self, error: &std::io::Error) -> Trouble {
+    fn disk(&self, error: &io::Error) -> Trouble {
         Trouble::Halt(io_failure("write", &self.path, error).into())
     }
 }
 
 impl Growing {
-    fn append(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+    /// An empty file, or the beginning that an earlier attempt left of this address.
+    fn open(path: PathBuf, url: &str) -> io::Result<Self> {
+        let version = std::fs::read(note_of(&path)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let version: Option<Version> = version.filter(|version: &Version| version.url == url);
+        let file = File::options().create(true).read(true).write(true).truncate(version.is_none()).open(&path)?;
+        let mut growing = Self { path, file, hasher: Sha256::new(), bytes: 0, version };
+        growing.bytes = digest(&mut growing.file, &mut growing.hasher)?;
+        Ok(growing)
+    }
+
+    fn remember(&mut self, version: Version) -> io::Result<()> {
+        std::fs::write(note_of(&self.path), serde_json::to_vec(&version)?)?;
+        self.version = Some(version);
+        Ok(())
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all(bytes)?;
         self.hasher.update(bytes);
         self.bytes += bytes.len() as u64;
         Ok(())
     }
 
-    fn restart(&mut self) -> std::io::Result<()> {
+    fn restart(&mut self) -> io::Result<()> {
         self.file.set_len(0)?;
         self.file.seek(SeekFrom::Start(0))?;
         self.hasher = Sha256::new();
         self.bytes = 0;
-        self.etag = None;
-        Ok(())
+        self.version = None;
+        match std::fs::remove_file(note_of(&self.path)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
+}
+
+/// Where the version of a file is noted.
+fn note_of(path: &Path) -> PathBuf {
+    path.with_added_extension("version.json")
 }
 
 /// Size and SHA-256 of a file.
@@ -175,15 +232,20 @@ impl Growing {
 /// # Errors
 /// Where it cannot be read.
 pub fn sha256_of(path: &Path) -> Result<(u64, String), Failure> {
-    let failure = |error: &std::io::Error| io_failure("read", path, error);
-    let mut file = File::open(path).map_err(|error| failure(&error))?;
     let mut hasher = Sha256::new();
+    let bytes = File::open(path).and_then(|mut file| digest(&mut file, &mut hasher));
+    let bytes = bytes.map_err(|error| io_failure("read", path, &error))?;
+    Ok((bytes, hex(&hasher.finalize())))
+}
+
+/// Digests the rest of a file. Returns its length.
+fn digest(file: &mut File, hasher: &mut Sha256) -> io::Result<u64> {
     let mut chunk = vec![0; CHUNK_BYTES];
     let mut bytes = 0;
     loop {
-        let read = file.read(&mut chunk).map_err(|error| failure(&error))?;
+        let read = file.read(&mut chunk)?;
         if read == 0 {
-            return Ok((bytes, hex(&hasher.finalize())));
+            return Ok(bytes);
         }
         hasher.update(&chunk[..read]);
         bytes += read as u64;
