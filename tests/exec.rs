@@ -267,6 +267,20 @@ fn a_command_that_fails_says_what_it_printed_last() {
 }
 
 #[test]
+fn a_secret_that_a_command_prints_is_told_nowhere() {
+    let secret = env!("CARGO_MANIFEST_DIR"); // a variable that tests have
+    let bench = Bench::new();
+    let run = "echo at {env.CARGO_MANIFEST_DIR}; echo \"no {env.CARGO_MANIFEST_DIR}\" >&2; exit 3";
+    let task = bench.command(json!({"run": run, "secrets": ["CARGO_MANIFEST_DIR"]}));
+    let failed = failure(execute(&bench.local(), &task).0);
+    assert_eq!(failed.message, "the command ended with exit status 3; it last printed:\nno ***");
+    for log in ["stdout.log", "stderr.log"] {
+        let text = fs::read_to_string(bench.attempt().join(log)).unwrap();
+        assert!(text.contains("***") && !text.contains(secret), "{text}");
+    }
+}
+
+#[test]
 fn nothing_outlives_a_runner_that_is_killed_outright() {
     let bench = Bench::new();
     let pids = bench.folder.path().join("pids");

@@ -24,6 +24,8 @@ pub struct CommandTask {
     pub directory: PathBuf,
     /// The named variables and their values.
     pub variables: Vec<(String, OsString)>,
+    /// The values of those that are secrets.
+    pub secrets: Vec<OsString>,
 }
 
 impl CommandTask {
@@ -35,7 +37,8 @@ impl CommandTask {
         let script = script(params, request)?;
         let named = params.env.iter().chain(&params.secrets);
         let variables = named.filter_map(|name| Some((name.clone(), env::named(name)?))).collect();
-        Ok(Self { script, directory, variables })
+        let secrets = params.secrets.iter().filter_map(|name| env::named(name)).collect();
+        Ok(Self { script, directory, variables, secrets })
     }
 }
 

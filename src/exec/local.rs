@@ -11,7 +11,9 @@ use neftpipe_protocol::params::CommandParams;
 use neftpipe_protocol::request::{EVENTS_FILE, REQUEST_FILE, RESULT_FILE, StageResult, Success};
 use neftpipe_protocol::worker::{io_failure, write_json};
 
+use super::attempt::{STDERR_FILE, STDOUT_FILE};
 use super::command;
+use super::mask;
 use super::process::{self, Ended};
 use super::tail::Tail;
 use super::watchdog::Watchdog;
@@ -49,7 +51,13 @@ impl Local {
         let mut tail = Tail::open(&attempt.join(EVENTS_FILE));
         let ended = process::run(program, attempt, self.watchdog()?, task.timeout, stop, &mut || tail.read(observe))
             .map_err(|error| Failure::environment(format!("{} cannot be started: {error}", task.request.stage)))?;
-        if task.command.is_some() { of_command(task, ended) } else { of_worker(task, ended) }
+        match &task.command {
+            Some(command) => {
+                mask_logs(attempt, command)?;
+                of_command(task, ended)
+            }
+            None => of_worker(task, ended),
+        }
     }
 
     fn worker(&self, task: &Task) -> Result<Command, Failure> {
@@ -105,6 +113,19 @@ fn shell(task: &Task, command: &CommandTask) -> Result<Command, Failure> {
     program.envs(command.variables.iter().map(|(name, value)| (name, value)));
     show_gpus(task, &mut program);
     Ok(program)
+}
+
+/// A log that cannot be freed of secrets is not kept: better no log than one that tells.
+fn mask_logs(attempt: &Path, command: &CommandTask) -> Result<(), Failure> {
+    let needles = mask::needles(command.secrets.iter().map(|secret| secret.as_encoded_bytes()));
+    for name in [STDOUT_FILE, STDERR_FILE] {
+        let path = attempt.join(name);
+        if let Err(error) = mask::mask_log(&path, &needles) {
+            fs::remove_file(&path).map_err(|error| io_failure("remove", &path, &error))?;
+            tracing::warn!("{}: secrets in it could not be masked, so it is not kept: {error}", path.display());
+        }
+    }
+    Ok(())
 }
 
 fn show_gpus(task: &Task, program: &mut Command) {

@@ -6,6 +6,7 @@
 mod attempt;
 mod command;
 mod local;
+mod mask;
 mod process;
 mod resources;
 mod shell;
