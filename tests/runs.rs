@@ -3,17 +3,17 @@
 
 mod common;
 
-use std::process::Child;
+use std::process::{Child, Stdio};
 
 use common::{Project, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-/// A project whose only pipeline waits for a file.
+/// A project whose pipeline waits for the file `go`, and fails if something is in it.
 fn project() -> Project {
     let project = Project::tiny();
-    let script =
-        "touch {params.folder}/began; while ! test -e {params.folder}/go; do sleep 0.05; done; echo x > {out}/x";
+    let script = "echo one; touch {params.folder}/began; while ! test -e {params.folder}/go; do sleep 0.05; done; \
+                  echo two >&2; test ! -s {params.folder}/go && echo x > {out}/x";
     let folder = project.path().display();
     project.write(
         "slow.yaml",
@@ -33,6 +33,12 @@ fn start(project: &Project) -> (String, Child) {
     (newest["run"].as_str().unwrap().to_owned(), child)
 }
 
+/// Lets the command end; it fails where there is a text.
+fn let_go(project: &Project, text: &str) {
+    project.write("go.draft", text);
+    std::fs::rename(project.file("go.draft"), project.file("go")).unwrap();
+}
+
 fn newest(project: &Project) -> Value {
     project.neftpipe(&["runs", "--json"]).exits(0).json()["runs"][0].clone()
 }
@@ -49,7 +55,7 @@ fn a_run_is_told_to_go_on_to_be_interrupted_or_to_have_been_killed() {
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert_eq!(newest(&project)["state"], "interrupted");
-    project.write("go", "");
+    let_go(&project, "");
     project.neftpipe(&["run", "slow.yaml"]).exits(0);
     assert_eq!(newest(&project)["state"], "succeeded");
 }
@@ -79,6 +85,92 @@ fn a_run_of_another_host_is_not_touched() {
     let refused = project.neftpipe(&["cancel", &run]).exits(3).stderr;
     assert!(refused.contains("of node7") && refused.contains("scancel"), "{refused}");
     assert_eq!(newest(&project)["state"], "running", "its lock is held");
-    project.write("go", "");
+    let_go(&project, "");
     assert!(child.wait().unwrap().success());
+}
+
+/// Starts a program whose output is wanted when it ends.
+fn listen(project: &Project, args: &[&str]) -> Child {
+    project.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+#[test]
+fn a_detached_run_outlives_its_terminal_and_is_followed_to_its_end() {
+    for (go, code, word) in [("", 0, "succeeded"), ("fail", 1, "failed")] {
+        let project = project();
+        let told = project.neftpipe(&["run", "--detach", "slow.yaml"]).exits(0);
+        let run = told.stdout.trim();
+        assert!(told.stderr.contains(&format!("neftpipe logs {run} --follow")), "{}", told.stderr);
+        wait_for("the command", || project.file("began").exists().then_some(()));
+        let pid = newest(&project)["process"]["pid"].as_i64().unwrap();
+        let pid = Pid::from_raw(pid.try_into().unwrap()).unwrap();
+        assert_eq!(rustix::process::getsid(Some(pid)).unwrap(), pid, "it leads a session of its own");
+        kill_process(pid, Signal::HUP).unwrap();
+        let follower = listen(&project, &["logs", run, "--follow"]);
+        let second = listen(&project, &["logs", run, "--follow", "--json"]);
+        let_go(&project, go);
+        let seen = follower.wait_with_output().unwrap();
+        let lines = String::from_utf8(seen.stdout).unwrap();
+        assert_eq!(seen.status.code(), Some(code), "{lines}");
+        assert!(lines.contains("wait") && lines.contains(word), "{lines}");
+        let events = String::from_utf8(second.wait_with_output().unwrap().stdout).unwrap();
+        let last: Value = serde_json::from_str(events.lines().last().unwrap()).unwrap();
+        assert_eq!((&last["event"], &last["outcome"]), (&"run_finished".into(), &word.into()));
+        assert_eq!(project.neftpipe(&["logs", run]).exits(0).stdout, lines, "it can be read again");
+    }
+}
+
+#[test]
+fn a_mistake_is_told_before_anything_is_detached() {
+    let project = project();
+    project.write("slow.yaml", "version: 1\nname: slow\nstages: { a: { comand: 1 } }\n");
+    project.neftpipe(&["run", "--detach", "slow.yaml"]).exits(2);
+    assert_eq!(project.neftpipe(&["run", "--detach", "--gpus", "77", "tiny.yaml"]).exits(3).stdout, "");
+}
+
+#[test]
+fn a_hang_up_stops_a_run_unless_it_was_started_with_nohup() {
+    let project = project();
+    let (_, mut child) = start(&project);
+    kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    std::fs::remove_file(project.file("began")).unwrap();
+    let neftpipe = project.command(&[]);
+    let mut child = std::process::Command::new("nohup");
+    child.arg(neftpipe.get_program()).args(["run", "slow.yaml"]).current_dir(project.path());
+    let mut child = child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for("the command", || project.file("began").exists().then_some(()));
+    kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
+    let_go(&project, "");
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn what_a_stage_prints_is_followed_until_it_ends_and_stays_readable() {
+    let project = project();
+    let (run, mut child) = start(&project);
+    let follower = listen(&project, &["logs", "wait", "--follow"]);
+    let_go(&project, "");
+    assert!(child.wait().unwrap().success());
+    let seen = follower.wait_with_output().unwrap();
+    assert!(seen.status.success(), "{}", String::from_utf8_lossy(&seen.stderr));
+    let seen = String::from_utf8(seen.stdout).unwrap();
+    assert!(seen.contains("one\n") && seen.contains("two\n") && seen.len() == "one\ntwo\n".len(), "{seen}");
+    project.neftpipe(&["run", "slow.yaml"]).exits(0);
+    let cached = project.neftpipe(&["logs", "wait"]).exits(0);
+    assert_eq!(cached.stdout, "two\none\n", "stderr first");
+    assert!(cached.stderr.contains(&run), "{}", cached.stderr);
+    project.neftpipe(&["logs", "wait", "--follow"]).exits(0);
+}
+
+#[test]
+fn following_a_run_that_is_killed_ends_and_says_so() {
+    let project = project();
+    let (run, mut child) = start(&project);
+    let follower = listen(&project, &["logs", &run, "--follow"]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let seen = follower.wait_with_output().unwrap();
+    assert_eq!(seen.status.code(), Some(3));
+    assert!(String::from_utf8(seen.stderr).unwrap().contains("was killed"));
 }

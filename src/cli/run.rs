@@ -4,6 +4,7 @@ use clap::Args;
 use neftpipe_protocol::Failure;
 
 use super::confirm::{self, Limit};
+use super::detach;
 use super::overrides::FileArgs;
 use super::{Chosen, CliError, CliResult, Context};
 use crate::engine::event::{Event, RunOutcome};
@@ -49,6 +50,12 @@ pub struct RunArgs {
     /// Let no stage touch the network.
     #[arg(long)]
     offline: bool,
+    /// Go on after the terminal closes; `neftpipe logs RUN --follow` attaches again.
+    #[arg(long, conflicts_with = "dry_run")]
+    detach: bool,
+    /// This process is the detached one, and carries out this run.
+    #[arg(long, hide = true, value_name = "RUN", conflicts_with = "detach")]
+    detached_as: Option<String>,
 }
 
 pub(super) fn run(context: &Context, args: &RunArgs) -> CliResult {
@@ -57,10 +64,17 @@ pub(super) fn run(context: &Context, args: &RunArgs) -> CliResult {
         super::plan::print(context, &chosen, &plan)?;
         return Ok(Exit::Success);
     }
-    let chosen = match args.confirm_over {
+    let chosen = match args.confirm_over.filter(|_| args.detached_as.is_none()) {
         Some(limit) => confirm::choose(context, &args.file, &args.selectors, &args.force, limit)?,
         None => context.choose(&args.file, &args.selectors, &args.force)?,
     };
+    if args.detach {
+        return detach::start(context, &chosen.store);
+    }
+    carry_out(context, args, chosen)
+}
+
+fn carry_out(context: &Context, args: &RunArgs, chosen: Chosen) -> CliResult {
     let Chosen { pipeline, store, selection, forced } = chosen;
     let world = World::new(&store, &pipeline)?;
     if args.refresh {
@@ -71,8 +85,12 @@ pub(super) fn run(context: &Context, args: &RunArgs) -> CliResult {
         machine.use_gpus(gpus)?;
     }
     let executor = Local::new(Workers::new(crate::env::workers(), store.workers_file()));
-    let stop = Stop::on_signals().map_err(|error| Failure::internal(format!("signals cannot be handled: {error}")))?;
-    let id = record::new_run(&store.runs_dir())?;
+    let stop = Stop::on_signals(args.detached_as.is_some())
+        .map_err(|error| Failure::internal(format!("signals cannot be handled: {error}")))?;
+    let id = match &args.detached_as {
+        Some(id) => id.clone(),
+        None => record::new_run(&store.runs_dir())?,
+    };
     let mut recorder = Recorder::begin(&store.runs_dir(), &id, &pipeline, selection.indexes())?;
     let mut progress = Progress::new(context.printer);
     let run = engine::Run {

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use neftpipe_protocol::Failure;
 use neftpipe_protocol::worker::io_failure;
+use neftpipe_protocol::{Digest, Failure};
 
 use super::reuse;
 use crate::store::{Lock, Store, Waiting, remove_tree};
@@ -19,11 +19,22 @@ pub fn folder(store: &Store, run: &str) -> PathBuf {
     store.attempts_dir().join(run)
 }
 
-/// An instance's name as a folder's name.
-pub fn slug(index: usize, id: &str) -> String {
-    let safe: String =
-        id.chars().map(|c| if c.is_ascii_alphanumeric() || "._-=,".contains(c) { c } else { '_' }).collect();
-    format!("{index:05}-{}", safe.chars().take(80).collect::<String>())
+/// Where an instance works.
+pub fn of_stage(store: &Store, run: &str, id: &str) -> PathBuf {
+    folder(store, run).join(slug(id))
+}
+
+/// Where what an instance printed stays, in the folder of its run.
+pub fn logs_of_stage(store: &Store, run: &str, id: &str) -> PathBuf {
+    store.runs_dir().join(run).join("logs").join(slug(id))
+}
+
+/// An instance's name as a folder's name; with digits of its digest where it cannot be one as it is.
+fn slug(id: &str) -> String {
+    const LONGEST: usize = 80;
+    let safe = id.chars().map(|c| if c.is_ascii_alphanumeric() || "._-=,".contains(c) { c } else { '_' });
+    let safe: String = safe.take(LONGEST).collect();
+    if safe == id { safe } else { format!("{safe}-{}", &Digest::of(id.as_bytes()).short()[..8]) }
 }
 
 /// Says that a run is alive, until the lock is dropped.
@@ -108,4 +119,19 @@ pub fn keep_logs(dir: &Path, logs: &Path) {
 
 fn lock_path(store: &Store, run: &str) -> PathBuf {
     store.attempts_dir().join(format!("{run}{LOCK_SUFFIX}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instances_have_folders_of_their_own() {
+        assert_eq!(slug("model"), "model");
+        let (a, b) = (slug("train[seed=0]"), slug("train[seed=0}"));
+        assert!(a.starts_with("train_seed=0_-") && a != b, "{a} {b}");
+        let long = |end: &str| slug(&format!("train[{}{end}]", "x".repeat(200)));
+        assert!(long("a") != long("b") && long("a").len() < 100);
+        assert!(!slug("../a/b").contains('/'));
+    }
 }

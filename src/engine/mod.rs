@@ -13,8 +13,6 @@ mod reuse;
 mod stage;
 mod wants;
 
-use std::path::Path;
-
 use neftpipe_protocol::{Failure, FailureClass};
 
 use crate::exec::{Executor, Machine, Stop};
@@ -82,9 +80,4 @@ pub fn run(run: &Run<'_>, emit: &mut dyn FnMut(&Event)) -> Result<Summary, Failu
     Ok(summary)
 }
 
-/// Where the logs of a stage lie, in the folder of its run.
-pub fn logs_of(runs: &Path, run: &str, slug: &str) -> std::path::PathBuf {
-    runs.join(run).join("logs").join(slug)
-}
-
-pub use attempt::{folder as attempts_of, goes_on, slug};
+pub use attempt::{goes_on, logs_of_stage, of_stage as attempt_of_stage};

@@ -225,7 +225,7 @@ impl StageTask<'_> {
 
     /// The attempt directory.
     pub fn folder(&self) -> PathBuf {
-        attempt::folder(self.run.store, self.run.id).join(attempt::slug(self.index, &self.instance.id))
+        attempt::of_stage(self.run.store, self.run.id, &self.instance.id)
     }
 
     /// Where outputs go.
@@ -234,7 +234,7 @@ impl StageTask<'_> {
     }
 
     fn logs(&self) -> PathBuf {
-        super::logs_of(&self.run.store.runs_dir(), self.run.id, &attempt::slug(self.index, &self.instance.id))
+        attempt::logs_of_stage(self.run.store, self.run.id, &self.instance.id)
     }
 
     /// Takes the outputs of a finished attempt into the store, and publishes them under the key.

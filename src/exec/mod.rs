@@ -26,6 +26,7 @@ pub use command::{CommandTask, output_path, overlapping_outputs};
 pub use local::Local;
 pub use resources::{Grant, Machine, Pool, Want, WantGpus};
 pub use stop::{Level, Stop};
+pub use tail::Tail;
 pub use workers::Workers;
 
 /// One attempt to be made. Its directory, [`Request::attempt`], exists and holds the inputs.

@@ -1,29 +1,30 @@
-//! Reading the event log of a worker while it is being written.
+//! Reading a log of JSON lines while it is being written: the events of a worker, the journal of a run.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use neftpipe_protocol::event::Event;
+use serde::de::DeserializeOwned;
 
 /// A line longer than this is no event.
 const LONGEST_LINE_BYTES: usize = 64 << 20;
 
-/// The event log of one attempt.
+/// A log that may grow.
+#[derive(Debug)]
 pub struct Tail {
     file: Option<File>,
     cut: Vec<u8>,
 }
 
 impl Tail {
-    /// Opens the log, which must exist; without it nothing is heard of the worker but its result.
+    /// Opens the log, which must exist; without it nothing is heard.
     pub fn open(path: &Path) -> Self {
         let file = File::open(path).ok(); // a shell command keeps no events
         Self { file, cut: Vec::new() }
     }
 
-    /// Hands on the events that were completed since the last call.
-    pub fn read(&mut self, observe: &mut dyn FnMut(Event)) {
+    /// Hands on the events whose lines were completed since the last call.
+    pub fn read<E: DeserializeOwned>(&mut self, observe: &mut dyn FnMut(E)) {
         let Some(file) = &mut self.file else { return };
         if let Err(error) = file.read_to_end(&mut self.cut) {
             tracing::debug!("event log: {error}");

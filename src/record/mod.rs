@@ -194,6 +194,11 @@ pub fn new_run(runs: &Path) -> Result<String, Failure> {
     }
 }
 
+/// Whether the record of a run is there.
+pub fn is_begun(runs: &Path, id: &str) -> bool {
+    runs.join(id).join(RECORD).exists()
+}
+
 /// Ids of all runs, oldest first.
 ///
 /// # Errors
@@ -246,6 +251,11 @@ pub fn newest(runs: &Path, pipeline: Option<&str>) -> Result<Option<RunRecord>, 
         }
     }
     Ok(None)
+}
+
+/// Where the journal of a run is: every event, one a line.
+pub fn journal_of(runs: &Path, id: &str) -> PathBuf {
+    runs.join(id).join(JOURNAL)
 }
 
 /// How instances of a run ended, as its journal tells it. Most lines of a journal are progress, and are not decoded.

@@ -16,6 +16,8 @@ use crate::record::RunState;
 /// Shows the events of a run.
 pub struct Progress {
     printer: Printer,
+    /// The lines are what was asked for, and go to stdout.
+    is_result: bool,
     bars: Option<MultiProgress>,
     running: BTreeMap<String, Running>,
     failures: Vec<(String, String, Option<String>)>,
@@ -30,7 +32,12 @@ impl Progress {
     /// A view for this printer.
     pub fn new(printer: Printer) -> Self {
         let bars = printer.is_watched().then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(8)));
-        Self { printer, bars, running: BTreeMap::new(), failures: Vec::new() }
+        Self { printer, is_result: false, bars, running: BTreeMap::new(), failures: Vec::new() }
+    }
+
+    /// A view whose lines are what was asked for.
+    pub fn as_result(printer: Printer) -> Self {
+        Self { is_result: true, ..Self::new(printer) }
     }
 
     /// Shows one event.
@@ -75,8 +82,16 @@ impl Progress {
             return;
         }
         match &self.bars {
-            Some(bars) => bars.suspend(|| self.printer.note(line)),
-            None => self.printer.note(line),
+            Some(bars) => bars.suspend(|| self.print(line)),
+            None => self.print(line),
+        }
+    }
+
+    fn print(&self, line: impl AsRef<str>) {
+        if self.is_result {
+            let _closed = self.printer.line(line);
+        } else {
+            self.printer.note(line);
         }
     }
 
