@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::cli::{CliError, Context};
 use crate::engine::event::StageOutcome;
 use crate::plan::{Preimage, Reason, differences};
-use crate::record::{RunRecord, StageRecord};
+use crate::record::{RunRecord, RunState, StageRecord};
 use crate::store::Store;
 use crate::ui::outcome;
 use crate::ui::printer::{BAD, DIM, GOOD, HEADING, NOTICE, styled};
@@ -53,7 +53,7 @@ pub(super) fn diff(context: &Context, store: &Store, a: &RunRecord, b: &RunRecor
 fn heading(name: &str, run: &RunRecord) -> String {
     let RunRecord { run, pipeline, started, outcome, seconds: spent, .. } = run;
     let spent = spent.map_or(String::new(), |spent| format!(" in {}", seconds(spent)));
-    let ended = outcome::run_word(*outcome);
+    let ended = outcome.map_or("unfinished", |outcome| RunState::from(outcome).name());
     format!(
         "{}  {}",
         styled(HEADING, format!("{name}  {run}")),
