@@ -120,7 +120,7 @@ fn carry_out(context: &Context, args: &RunArgs, chosen: Chosen) -> CliResult {
             closed.get_or_insert(error);
         }
     });
-    recorder.write()?;
+    recorder.finish()?;
     let summary = summary?;
     match (closed, summary.outcome) {
         (Some(error), _) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(CliError::from(error)),

@@ -92,7 +92,7 @@ pub fn differences(old: &Preimage, new: &Preimage) -> Vec<Reason> {
         reasons.push(Reason::VersionChanged { old: old.version, new: new.version });
     }
     params("", &old.params, &new.params, &mut reasons);
-    reasons.iter_mut().for_each(|reason| name_defaults(reason, &neftpipe_protocol::params::defaults(new.kind)));
+    reasons.iter_mut().for_each(|reason| name_defaults(reason, neftpipe_protocol::params::defaults(new.kind)));
     inputs(old, new, &mut reasons);
     for path in union(old.contents.keys(), new.contents.keys()) {
         let (then, now) = (old.contents.get(path).copied(), new.contents.get(path).copied());

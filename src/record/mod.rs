@@ -8,11 +8,11 @@ mod life;
 pub mod past;
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
-use neftpipe_protocol::worker::{io_failure, write_json};
+use neftpipe_protocol::worker::{io_failure, write_whole};
 use neftpipe_protocol::{Digest, Failure, Kind};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -79,12 +79,14 @@ pub struct StageRecord {
     pub seconds: Option<f64>,
 }
 
-/// Writes down one run while it goes on.
+/// Writes down one run while it goes on. Where nothing has to be done, it is written down once, at the end.
 #[derive(Debug)]
 pub struct Recorder {
     folder: PathBuf,
-    journal: File,
+    journal: BufWriter<File>,
     record: RunRecord,
+    /// Whether others can see the run already.
+    shown: bool,
 }
 
 impl Recorder {
@@ -119,17 +121,13 @@ impl Recorder {
             seconds: None,
             stages: chosen.map(|index| (pipeline.instances[index].id.clone(), stage_record(pipeline, index))).collect(),
         };
-        let recorder = Self { folder, journal, record };
-        recorder.write()?;
-        Ok(recorder)
+        Ok(Self { folder, journal: BufWriter::new(journal), record, shown: false })
     }
 
     /// Writes an event down. The journal is for people: where it cannot be written the run goes on and says so once
     /// at its end.
     pub fn note(&mut self, event: &Event) {
-        let mut line = serde_json::to_vec(event).expect("events serialise");
-        line.push(b'\n');
-        if let Err(error) = self.journal.write_all(&line) {
+        if let Err(error) = self.write_event(event) {
             tracing::warn!("{}: {error}", self.folder.join(JOURNAL).display());
         }
         match &event.body {
@@ -148,13 +146,38 @@ impl Recorder {
         }
     }
 
+    /// Events that come by the thousand before anything begins may wait; all others are there for who follows the run.
+    fn write_event(&mut self, event: &Event) -> io::Result<()> {
+        serde_json::to_writer(&mut self.journal, event)?;
+        self.journal.write_all(b"\n")?;
+        if is_of_work(&event.body) {
+            self.journal.flush()?;
+            if !std::mem::replace(&mut self.shown, true) {
+                self.write_record().map_err(io::Error::other)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Writes down how everything ended.
     ///
     /// # Errors
     /// Where it cannot be written.
-    pub fn write(&self) -> Result<(), Failure> {
-        write_json(&self.folder.join(RECORD), &self.record)
+    pub fn finish(mut self) -> Result<(), Failure> {
+        let journal = self.folder.join(JOURNAL);
+        self.journal.flush().map_err(|error| io_failure("write", &journal, &error))?;
+        self.write_record()
     }
+
+    fn write_record(&self) -> Result<(), Failure> {
+        write_whole(&self.folder.join(RECORD), &serde_json::to_vec(&self.record).expect("records serialise"))
+    }
+}
+
+/// Whether an event tells of work, and not of results that were there.
+fn is_of_work(event: &EventBody) -> bool {
+    use EventBody::{RunFinished, RunStarted, StageFinished};
+    !matches!(event, RunStarted { .. } | RunFinished { .. } | StageFinished { outcome: StageOutcome::Cached, .. })
 }
 
 fn stage_record(pipeline: &Pipeline, index: usize) -> StageRecord {

@@ -36,7 +36,7 @@ pub struct Document {
     /// `stages`.
     pub stages: Map<String, Value>,
     /// Entries of included files: section and name.
-    homes: HashMap<(&'static str, String), SourceId>,
+    homes: HashMap<&'static str, HashMap<String, SourceId>>,
     /// Folder of each file.
     folders: Vec<Arc<FilePath>>,
     /// What overrides put into the document, and where that was said.
@@ -63,8 +63,12 @@ impl Document {
 
     /// Folder of the file in which a stage stands.
     pub fn folder_of_stage(&self, stage: &str) -> Arc<FilePath> {
-        let id = self.homes.get(&("stages", stage.to_owned())).copied().unwrap_or(0);
-        self.folders[id].clone()
+        self.folders[self.home_of("stages", stage)].clone()
+    }
+
+    /// The file that an entry of a section stands in.
+    fn home_of(&self, section: &str, name: &str) -> SourceId {
+        self.homes.get(section).and_then(|homes| homes.get(name)).copied().unwrap_or(0)
     }
 
     /// Notes that a value of the document was put there by an override.
@@ -109,12 +113,7 @@ impl Document {
 
     fn home(&self, path: &[Segment]) -> SourceId {
         let (Some(Segment::Key(section)), Some(Segment::Key(name))) = (path.first(), path.get(1)) else { return 0 };
-        SECTIONS
-            .iter()
-            .find(|known| *known == section)
-            .and_then(|section| self.homes.get(&(section, name.clone())))
-            .copied()
-            .unwrap_or(0)
+        self.home_of(section, name)
     }
 }
 
@@ -197,9 +196,10 @@ impl Reader<'_> {
         if id == 0 {
             *target = entries;
         } else {
+            let homes = self.document.homes.entry(section).or_default();
             for (name, value) in entries {
                 if target.contains_key(&name) {
-                    let first = self.document.homes.get(&(section, name.clone())).copied().unwrap_or(0);
+                    let first = homes.get(&name).copied().unwrap_or(0);
                     let first_top = Path::Root(Some(first));
                     problems.push(
                         Problem::new(
@@ -212,14 +212,14 @@ impl Reader<'_> {
                     );
                     continue;
                 }
-                self.document.homes.insert((section, name.clone()), id);
+                homes.insert(name.clone(), id);
                 target.insert(name, value);
             }
         }
         let kinds = Kind::ALL.map(Kind::name);
-        let mut names: Vec<&String> = target.keys().collect();
-        names.retain(|name| self.document.homes.get(&(section, (*name).clone())).copied().unwrap_or(0) == id);
-        for name in names {
+        let homes = self.document.homes.get(section);
+        let home = |name: &str| homes.and_then(|homes| homes.get(name)).copied().unwrap_or(0);
+        for name in target.keys().filter(|name| home(name) == id) {
             let place = here.key(name).at_key();
             match section {
                 "defaults" if !kinds.contains(&name.as_str()) => problems.push(

@@ -118,8 +118,7 @@ impl Instance {
     /// # Errors
     /// Where they are not those of the kind.
     pub fn typed_params<P: DeserializeOwned>(&self) -> Result<P, Failure> {
-        serde_json::from_value(self.params.clone())
-            .map_err(|error| Failure::internal(format!("{}: parameters: {error}", self.id)))
+        P::deserialize(&self.params).map_err(|error| Failure::internal(format!("{}: parameters: {error}", self.id)))
     }
 
     /// Name of the output that the plain stage name means.

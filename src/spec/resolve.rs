@@ -32,9 +32,8 @@ pub struct Resolver<'r> {
 /// The layers of one instance, weakest first.
 struct Stack<'r> {
     kind: Kind,
+    stage: &'r str,
     layers: Vec<&'r Layer>,
-    /// What stands for a parameter that no layer says.
-    kind_place: Place,
 }
 
 impl<'r> Resolver<'r> {
@@ -49,7 +48,7 @@ impl<'r> Resolver<'r> {
         let mut problems = Vec::new();
         let mut value = stack.merge(&mut problems);
         let missing = shape::of(draft.kind).missing(&value);
-        problems.extend(missing.iter().map(|path| stack.missing(path, &draft.name)));
+        problems.extend(missing.iter().map(|path| stack.missing(path)));
         self.read_template(draft, &mut value, &stack, &mut problems);
         if !problems.is_empty() {
             return Err(problems);
@@ -59,7 +58,7 @@ impl<'r> Resolver<'r> {
             Ok(resolved) => {
                 Err(resolved.problems.iter().map(|(path, message)| stack.bad_value(path, message)).collect())
             }
-            Err(error) => Err(vec![Problem::new(Code::BadValue, stack.kind_place.clone(), error.to_string())]),
+            Err(error) => Err(vec![Problem::new(Code::BadValue, stack.kind_place(), error.to_string())]),
         }
     }
 
@@ -82,7 +81,7 @@ impl<'r> Resolver<'r> {
             .chain(refined.map(|refinement| &refinement.layer))
             .chain(overrides.map(|set| &set.layer))
             .collect();
-        Stack { kind: draft.kind, layers, kind_place: stage_place(&draft.name, &[draft.kind.name()]).key_part() }
+        Stack { kind: draft.kind, stage: &draft.name, layers }
     }
 
     /// Puts the text of a Jinja file in the place of its path.
@@ -159,19 +158,24 @@ impl Stack<'_> {
 
     fn place(&self, path: &str) -> Place {
         let keys: Vec<&str> = path.split('.').collect();
-        self.sayer(&keys).map_or_else(|| self.kind_place.clone(), |(layer, keys)| layer.place(keys))
+        self.sayer(&keys).map_or_else(|| self.kind_place(), |(layer, keys)| layer.place(keys))
     }
 
     fn key_place(&self, path: &str) -> Place {
         let keys: Vec<&str> = path.split('.').collect();
-        self.sayer(&keys).map_or_else(|| self.kind_place.clone(), |(layer, keys)| layer.key_place(keys))
+        self.sayer(&keys).map_or_else(|| self.kind_place(), |(layer, keys)| layer.key_place(keys))
     }
 
-    fn missing(&self, path: &str, stage: &str) -> Problem {
-        let message = format!("`{path}` of `{stage}` must be said");
+    /// What stands for a parameter that no layer says.
+    fn kind_place(&self) -> Place {
+        stage_place(self.stage, &[self.kind.name()]).key_part()
+    }
+
+    fn missing(&self, path: &str) -> Problem {
+        let message = format!("`{path}` of `{}` must be said", self.stage);
         let place = match path.rsplit_once('.') {
             Some((above, _)) => self.key_place(above),
-            None => self.kind_place.clone(),
+            None => self.kind_place(),
         };
         Problem::new(Code::MissingKey, place, message)
     }

@@ -109,10 +109,12 @@ fn listing(folder: &FilePath) -> HashSet<String> {
 /// Words of a shell command that could be relative paths.
 fn words(run: &str) -> impl Iterator<Item = &str> {
     let mut seen = HashSet::new();
-    run.split(|c: char| c.is_whitespace() || "'\"`;|&<>()=$,".contains(c))
-        .filter(|word| !word.is_empty() && !word.starts_with(['-', '/', '{', '~']) && !word.contains(['{', '*', '?']))
-        .filter(|word| word.contains(['.', '/']) && !word.contains(".."))
-        .filter(move |word| seen.insert(*word))
+    run.split(|c: char| {
+        matches!(c, '\'' | '"' | '`' | ';' | '|' | '&' | '<' | '>' | '(' | ')' | '=' | '$' | ',') || c.is_whitespace()
+    })
+    .filter(|word| !word.is_empty() && !word.starts_with(['-', '/', '{', '~']) && !word.contains(['{', '*', '?']))
+    .filter(|word| word.contains(['.', '/']) && !word.contains(".."))
+    .filter(move |word| seen.insert(*word))
 }
 
 #[cfg(test)]

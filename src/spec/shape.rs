@@ -413,7 +413,7 @@ mod tests {
     #[test]
     fn defaults_of_every_kind_pass_their_own_check() {
         for kind in Kind::ALL {
-            assert_eq!(problems(kind, params::defaults(kind)), Vec::<String>::new(), "{kind}");
+            assert_eq!(problems(kind, params::defaults(kind).clone()), Vec::<String>::new(), "{kind}");
         }
     }
 

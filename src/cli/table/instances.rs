@@ -122,7 +122,7 @@ pub(super) fn leave_out_defaults(records: &mut [Record], rows: &[Row]) {
     let mut said = HashSet::new();
     for (record, row) in records.iter().zip(rows) {
         let kind = row.stage.as_ref().map(|stage| stage.kind);
-        let defaults = kind.map(|kind| leaves(&params::defaults(kind))).unwrap_or_default();
+        let defaults = kind.map(|kind| leaves(params::defaults(kind))).unwrap_or_default();
         let own = record.group(Group::Params).filter(|(path, value)| defaults.get(*path) != Some(value));
         said.extend(own.map(|(path, _)| path.to_owned()));
     }

@@ -47,7 +47,7 @@ impl From<blake3::Hash> for Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
     }
 }
 
@@ -72,7 +72,7 @@ impl FromStr for Digest {
 
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(&blake3::Hash::from_bytes(self.0).to_hex())
     }
 }
 
@@ -182,19 +182,29 @@ impl ContentHash for Value {
 
 /// The one spelling of a value: keys sorted, whole floats as integers (`5.0` → `5`, `2e-4` → `0.0002`).
 pub fn canonical(value: &Value) -> Value {
+    let mut value = value.clone();
+    canonicalize(&mut value);
+    value
+}
+
+/// Brings a value to its one spelling, see [`canonical`].
+pub fn canonicalize(value: &mut Value) {
     const EXACT: f64 = 9_007_199_254_740_992.0; // 2^53: whole floats below it are exact integers
     match value {
-        Value::Number(number) if number.is_f64() => match number.as_f64() {
-            Some(float) if float.fract() == 0.0 && float.abs() < EXACT => Value::from(float as i64),
-            _ => value.clone(),
-        },
-        Value::Array(items) => items.iter().map(canonical).collect(),
-        Value::Object(map) => {
-            let mut pairs: Vec<_> = map.iter().map(|(key, item)| (key.clone(), canonical(item))).collect();
-            pairs.sort_by(|a, b| a.0.cmp(&b.0));
-            Value::Object(pairs.into_iter().collect())
+        Value::Number(number) => {
+            let whole = number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < EXACT);
+            if let (true, Some(float)) = (number.is_f64(), whole) {
+                *value = Value::from(float as i64);
+            }
         }
-        _ => value.clone(),
+        Value::Array(items) => items.iter_mut().for_each(canonicalize),
+        Value::Object(map) => {
+            map.values_mut().for_each(canonicalize);
+            if !map.keys().is_sorted() {
+                map.sort_keys();
+            }
+        }
+        _ => {}
     }
 }
 

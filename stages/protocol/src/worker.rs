@@ -285,12 +285,20 @@ pub fn io_failure(what: &str, path: &Path, error: &std::io::Error) -> Failure {
 /// # Errors
 /// Where the file cannot be written.
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), Failure> {
-    let partial = path.with_extension("partial");
     let mut bytes =
         serde_json::to_vec_pretty(value).map_err(|error| Failure::internal(format!("{}: {error}", path.display())))?;
     bytes.push(b'\n');
+    write_whole(path, &bytes)
+}
+
+/// Writes a file so that a reader sees all of it or what was there before.
+///
+/// # Errors
+/// Where it cannot be written.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let partial = path.with_extension("partial");
     File::create(&partial)
-        .and_then(|mut file| file.write_all(&bytes).and_then(|()| file.sync_all()))
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
         .and_then(|()| fs::rename(&partial, path))
         .map_err(|error| io_failure("write", path, &error))
 }

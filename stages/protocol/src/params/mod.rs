@@ -12,6 +12,9 @@ pub mod shared;
 pub mod tokenize;
 pub mod train;
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -27,7 +30,7 @@ pub use tokenize::TokenizeParams;
 pub use train::TrainParams;
 
 use crate::Kind;
-use crate::digest::canonical;
+use crate::digest::{canonical, canonicalize};
 
 /// The parameters of one kind.
 pub trait StageParams: Serialize + DeserializeOwned + JsonSchema + Default {
@@ -99,14 +102,14 @@ pub struct Resolved {
 pub fn resolve(kind: Kind, value: Value) -> Result<Resolved, serde_json::Error> {
     fn typed<P: StageParams>(value: Value) -> Result<Resolved, serde_json::Error> {
         let params: P = serde_json::from_value(value)?;
-        let full = canonical(&serde_json::to_value(&params)?);
-        let mut key = serde_json::to_value(&params)?;
-        let defaults = serde_json::to_value(P::default())?;
-        remove_inner_defaults::<P>(&defaults, &mut key);
+        let mut full = serde_json::to_value(&params)?;
+        canonicalize(&mut full);
+        let mut key = full.clone();
+        let defaults = defaults(P::KIND);
+        remove_inner_defaults::<P>(&full, defaults, &mut key);
         params.prune(&mut key);
         P::NOT_IN_KEY.iter().for_each(|path| remove(&mut key, path));
-        let key = without_defaults(key, &defaults).unwrap_or_else(|| Value::Object(Default::default()));
-        let key = canonical(&key);
+        let key = without_defaults(key, defaults).unwrap_or_else(|| Value::Object(Default::default()));
         Ok(Resolved { full, key, problems: params.problems() })
     }
     for_kind!(kind, P => typed::<P>(value))
@@ -117,9 +120,13 @@ pub fn schema(kind: Kind) -> Schema {
     for_kind!(kind, P => schema_for!(P))
 }
 
-/// The parameters of a kind at their defaults.
-pub fn defaults(kind: Kind) -> Value {
-    for_kind!(kind, P => canonical(&serde_json::to_value(P::default()).expect("parameters serialise")))
+/// The parameters of a kind at their defaults, in canonical spelling.
+pub fn defaults(kind: Kind) -> &'static Value {
+    static DEFAULTS: LazyLock<HashMap<Kind, Value>> = LazyLock::new(|| {
+        let of = |kind| for_kind!(kind, P => serde_json::to_value(P::default()).expect("parameters serialise"));
+        Kind::ALL.map(|kind| (kind, canonical(&of(kind)))).into()
+    });
+    &DEFAULTS[&kind]
 }
 
 /// Dotted paths of a kind's parameters that never enter a key.
@@ -145,24 +152,24 @@ pub fn remove(value: &mut Value, path: &str) {
 
 /// Removes what a group of parameters would hold anyway once it is there (`sparsity: { every: 10 }`): the group as a whole
 /// is absent by default, so only decoding it again without the value tells.
-fn remove_inner_defaults<P: StageParams>(defaults: &Value, key: &mut Value) {
-    let full = key.clone();
+fn remove_inner_defaults<P: StageParams>(full: &Value, defaults: &Value, key: &mut Value) {
     for (group, inner) in full.as_object().into_iter().flatten().filter(|(group, _)| defaults[*group].is_null()) {
         for name in inner.as_object().into_iter().flatten().map(|(name, _)| name) {
             let path = format!("{group}.{name}");
             let mut without = full.clone();
             remove(&mut without, &path);
             let again = serde_json::from_value::<P>(without).ok().and_then(|again| serde_json::to_value(again).ok());
-            if again.as_ref() == Some(&full) {
+            if again.is_some_and(|again| canonical(&again) == *full) {
                 remove(key, &path);
             }
         }
     }
 }
 
+/// What of a value differs from its default, both in canonical spelling.
 fn without_defaults(value: Value, default: &Value) -> Option<Value> {
     match (value, default) {
-        (value, default) if canonical(&value) == canonical(default) => None,
+        (value, default) if value == *default => None,
         (Value::Object(map), Value::Object(defaults)) => {
             let kept: serde_json::Map<_, _> = map
                 .into_iter()
@@ -190,7 +197,7 @@ mod tests {
     fn defaults_stay_out_of_the_key() {
         for kind in [Kind::Tokenize, Kind::Train, Kind::Generate, Kind::Judge, Kind::Report] {
             assert_eq!(key(kind, json!({})), json!({}), "{kind}");
-            assert_eq!(key(kind, defaults(kind)), json!({}), "{kind}");
+            assert_eq!(key(kind, defaults(kind).clone()), json!({}), "{kind}");
         }
     }
 
