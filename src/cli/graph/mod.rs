@@ -1,5 +1,8 @@
 //! `neftpipe graph`.
 
+mod layers;
+mod svg;
+
 use clap::{Args, ValueEnum};
 
 use super::overrides::FileArgs;
@@ -28,6 +31,8 @@ enum Format {
     Mermaid,
     /// Graphviz.
     Dot,
+    /// A picture: a box a stage, with the states of its instances.
+    Svg,
 }
 
 pub(super) fn run(context: &Context, args: &GraphArgs) -> CliResult {
@@ -41,6 +46,7 @@ pub(super) fn run(context: &Context, args: &GraphArgs) -> CliResult {
         Format::Text => text(pipeline, plan),
         Format::Mermaid => mermaid(pipeline, plan),
         Format::Dot => dot(pipeline, plan),
+        Format::Svg => svg::svg(pipeline, plan),
     };
     context.printer.line(text.trim_end())?;
     Ok(Exit::Success)
