@@ -1,6 +1,9 @@
 //! What a person is shown, problem by problem: `tests/fixtures/diagnostics/CODE.yaml` and the text beside it.
 //!
-//! A file may begin with `# --set K=V` and `# --profile P`. `UPDATE=1 cargo test --test diagnostics` writes the texts anew.
+//! `docs/diagnostics.md` is made of them.
+//!
+//! A file may begin with `# --set K=V` and `# --profile P`. `UPDATE=1 cargo test --test diagnostics` writes the
+//! texts and the page anew.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
@@ -12,6 +15,17 @@ use neftpipe::spec::{Overrides, load};
 use neftpipe::ui::diagnostic::render;
 
 const FOLDER: &str = "tests/fixtures/diagnostics";
+const PAGE: &str = "docs/diagnostics.md";
+const INTRODUCTION: &str = "\
+# What can be wrong with a pipeline file
+
+Everything that is wrong with a file is shown at once, each problem with a code that stays the same. Errors end a command
+with exit code 2 before anything runs; with `--json` they are an object `{version, problems}` on stdout. A warning does not
+stop anything.
+
+This page is made of the examples that the tests run.
+
+";
 
 fn overrides(file: &Path) -> Overrides {
     let text = String::from_utf8_lossy(&fs::read(file).unwrap()).into_owned();
@@ -28,7 +42,7 @@ fn overrides(file: &Path) -> Overrides {
 
 fn shown(file: &Path) -> String {
     match load(file, &overrides(file)) {
-        Ok(pipeline) => pipeline.warnings.join("\n") + "\n",
+        Ok(pipeline) => render(&pipeline.warnings, false) + "\n",
         Err(problems) => render(&problems, false) + "\n",
     }
 }
@@ -61,4 +75,35 @@ fn every_fixture_has_its_code() {
         .collect();
     let codes: BTreeSet<String> = Code::ALL.iter().map(ToString::to_string).collect();
     assert_eq!(names, codes);
+}
+
+/// The table of codes, and an example of each with what is said of it.
+fn page() -> String {
+    let mut page = INTRODUCTION.to_owned() + "| code | means |\n|---|---|\n";
+    for code in Code::ALL {
+        page += &format!("| [`{code}`](#{code}) | {} |\n", code.meaning());
+    }
+    for code in Code::ALL {
+        let example = Path::new(FOLDER).join(format!("{code}.yaml"));
+        let yaml = String::from_utf8_lossy(&fs::read(&example).unwrap()).into_owned();
+        let said = shown(&example).replace(&format!("{FOLDER}/"), "");
+        page += &format!("\n## {code}\n\n{}\n\n", sentence(code.meaning()));
+        page += &format!("```yaml\n{}\n```\n\n```text\n{}\n```\n", yaml.trim_end(), said.trim_end());
+    }
+    page
+}
+
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect::<String>() + "."
+}
+
+#[test]
+fn the_page_of_codes_is_up_to_date() {
+    let page = page();
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(PAGE, &page).unwrap();
+    }
+    let is_so = fs::read_to_string(PAGE).unwrap_or_default() == page;
+    assert!(is_so, "{PAGE} is not what the code says: UPDATE=1 cargo test --test diagnostics writes it anew");
 }

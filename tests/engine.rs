@@ -51,7 +51,7 @@ impl Project {
             file: self.path("p.yaml"),
             base: self.folder.path().to_owned(),
             instances,
-            warnings: Vec::new(),
+            warnings: Default::default(),
         }
     }
 }

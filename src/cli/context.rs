@@ -36,7 +36,7 @@ impl Context {
     /// Reads a pipeline file, and says what in it deserves a warning.
     pub(super) fn load(&self, args: &FileArgs) -> Result<Pipeline, CliError> {
         let pipeline = crate::spec::load(&args.file, &args.overrides()?)?;
-        pipeline.warnings.iter().for_each(|warning| self.printer.note(warning));
+        self.printer.warnings(&pipeline.warnings);
         Ok(pipeline)
     }
 

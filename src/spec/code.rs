@@ -1,53 +1,13 @@
-//! Stable codes of problems.
-//!
-//! | code | means |
-//! |---|---|
-//! | `unreadable_file` | the file, or one that it includes, cannot be read |
-//! | `not_utf8` | the file holds bytes that are no UTF-8 |
-//! | `yaml_syntax` | the file is no YAML |
-//! | `empty_file` | the file holds nothing |
-//! | `duplicate_key` | a key stands twice in one map |
-//! | `merge_key` | a YAML merge (`<<`): `defaults` does that |
-//! | `unsupported_yaml` | a tag, a key that is no plain text, a number that is not finite |
-//! | `bad_version` | `version` is absent or not 1 |
-//! | `unknown_key` | a key that nothing reads |
-//! | `missing_key` | a key without which the stage means nothing |
-//! | `wrong_type` | a value of another type than wanted |
-//! | `bad_value` | a value that cannot be |
-//! | `conflict` | two values that exclude each other |
-//! | `bad_name` | a name that references could not spell |
-//! | `duplicate_name` | a name that two files give |
-//! | `bad_include` | a file that includes itself |
-//! | `kind_count` | a stage without a kind, or with several |
-//! | `unknown_param`, `unused_param` | `${params.x}` without `x`; `x` without `${params.x}` |
-//! | `unknown_profile` | a `--profile` that the file lacks |
-//! | `bad_override` | a `--set` or profile on what cannot be set |
-//! | `axis_override` | a `--set` or profile on a path that an axis sets |
-//! | `bad_reference` | text that is no `NAME.output[axis=value]` |
-//! | `unknown_stage`, `unknown_output` | a stage or output that is not there |
-//! | `unknown_slot`, `missing_slot` | an input that the kind does not take, or does not do without |
-//! | `slot_arity` | a list where one artifact is wanted |
-//! | `slot_type` | an artifact of another type than the slot wants |
-//! | `cycle` | stages that need each other |
-//! | `bad_axis` | an axis without values, or with values that need labels |
-//! | `unknown_axis`, `unknown_axis_value` | an axis, or a value of it, that is not there |
-//! | `axis_redeclared` | an axis that flows in already |
-//! | `axis_conflict` | two axes that set one parameter |
-//! | `bad_combination` | an `exclude` or `include` that means nothing |
-//! | `empty_join` | inputs that share no combination |
-//! | `too_many_instances` | a matrix beyond all reason |
-//! | `missing_file` | a template or script that is not there |
-//! | `script_not_in_files` | warning: `run` names a file that `files` does not hold |
-//! | `no_effect` | warning: a parameter that changes nothing here |
+//! Stable codes of problems. `docs/diagnostics.md` shows each with an example.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// A stable name of a kind of problem; the table is above.
+/// A stable name of a kind of problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "the table above says what each means")]
+#[expect(missing_docs, reason = "`meaning` says what each means")]
 pub enum Code {
     UnreadableFile,
     NotUtf8,
@@ -137,6 +97,53 @@ impl Code {
         Self::ScriptNotInFiles,
         Self::NoEffect,
     ];
+
+    /// What it says, in a few words.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::UnreadableFile => "the file, or one that it includes, cannot be read",
+            Self::NotUtf8 => "the file holds bytes that are no UTF-8",
+            Self::YamlSyntax => "the file is no YAML",
+            Self::EmptyFile => "the file holds nothing",
+            Self::DuplicateKey => "a key stands twice in one map",
+            Self::MergeKey => "a YAML merge (`<<`): `defaults` does that",
+            Self::UnsupportedYaml => "a tag, a key that is no plain text, a number that is not finite",
+            Self::BadVersion => "`version` is absent or not 1",
+            Self::UnknownKey => "a key that nothing reads",
+            Self::MissingKey => "a key without which the stage means nothing",
+            Self::WrongType => "a value of another type than wanted",
+            Self::BadValue => "a value that cannot be",
+            Self::Conflict => "two values that exclude each other",
+            Self::BadName => "a name that references could not spell",
+            Self::DuplicateName => "a name that two files give",
+            Self::BadInclude => "a file that includes itself",
+            Self::KindCount => "a stage without a kind, or with several",
+            Self::UnknownParam => "`${params.x}` without an `x` under `params`",
+            Self::UnusedParam => "a value under `params` that no `${params.x}` uses",
+            Self::UnknownProfile => "a `--profile` that the file lacks",
+            Self::BadOverride => "a `--set` or profile on what cannot be set",
+            Self::AxisOverride => "a `--set` or profile on a path that an axis sets",
+            Self::BadReference => "text that is no `NAME.output[axis=value]`",
+            Self::UnknownStage => "a stage that is not there",
+            Self::UnknownOutput => "an output that its stage does not have",
+            Self::UnknownSlot => "an input that the kind does not take",
+            Self::MissingSlot => "an input that the kind does not do without",
+            Self::SlotArity => "a list where one artifact is wanted",
+            Self::SlotType => "an artifact of another type than the slot wants",
+            Self::Cycle => "stages that need each other",
+            Self::BadAxis => "an axis without values, or with values that need labels",
+            Self::UnknownAxis => "an axis that is not there, or that is no parameter",
+            Self::UnknownAxisValue => "a value that the axis does not have",
+            Self::AxisRedeclared => "an axis that flows in already",
+            Self::AxisConflict => "two axes that set one parameter",
+            Self::BadCombination => "an `exclude` or `include` that means nothing",
+            Self::EmptyJoin => "inputs that share no combination",
+            Self::TooManyInstances => "a matrix beyond all reason",
+            Self::MissingFile => "a template or script that is not there",
+            Self::ScriptNotInFiles => "warning: `run` names a file that `files` does not hold",
+            Self::NoEffect => "warning: a parameter that changes nothing here",
+        }
+    }
 }
 
 impl fmt::Display for Code {

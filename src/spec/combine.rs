@@ -138,7 +138,10 @@ impl Known<'_> {
             let place = self.draft.exclude.first().map(|rule| rule.place(&self.draft.name, None));
             let place = place.unwrap_or_else(|| stage_place(&self.draft.name, &[]).key_part());
             let message = format!("`exclude` leaves nothing of `{}`", self.draft.name);
-            problems.push(Problem::new(Code::BadCombination, place, message));
+            problems.push(
+                Problem::new(Code::BadCombination, place, message)
+                    .hint("name more axes in it, so that it leaves out less, or remove the stage"),
+            );
             return None;
         }
         Some(rows)
@@ -192,7 +195,11 @@ impl Known<'_> {
         }
         if !absent.is_empty() {
             let message = format!("`include` adds whole combinations: this one names no {}", listed(&absent));
-            problems.push(Problem::new(Code::BadCombination, place, message));
+            let names: Vec<&str> = self.draft.axes.iter().map(|axis| axis.name.as_str()).collect();
+            problems.push(
+                Problem::new(Code::BadCombination, place, message)
+                    .hint(format!("give a value to each of {}", listed(&names))),
+            );
             return;
         }
         let inherited: Vec<(usize, &Value)> = combination
@@ -217,7 +224,10 @@ impl Known<'_> {
         }
         if fits == 0 {
             let message = format!("the inputs of `{}` have no such combination", self.draft.name);
-            problems.push(Problem::new(Code::BadCombination, place, message));
+            problems.push(
+                Problem::new(Code::BadCombination, place, message)
+                    .hint("an axis that flows in takes the values that it has there"),
+            );
         }
     }
 }

@@ -54,9 +54,9 @@ impl Span {
 }
 
 /// Everything that is wrong with a pipeline, in the order of the files. Display is plain text, a problem a paragraph.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Problems {
-    /// The problems; at least one is an error.
+    /// The problems.
     pub diagnostics: Vec<Diagnostic>,
     /// The texts that they point into.
     pub sources: Sources,

@@ -208,7 +208,8 @@ impl Reader<'_> {
                             format!("`{section}.{name}` is given in two files"),
                         )
                         .label("again here")
-                        .also(first_top.key(section).key(&name).at_key(), "first here"),
+                        .also(first_top.key(section).key(&name).at_key(), "first here")
+                        .hint("call one of them otherwise, or leave it to one file"),
                     );
                     continue;
                 }
@@ -252,7 +253,8 @@ impl Reader<'_> {
             let file = if folder == FilePath::new(".") { PathBuf::from(name) } else { folder.join(name) };
             let identity = canonical(&file);
             if self.open.contains(&identity) {
-                problems.push(Problem::new(Code::BadInclude, here.at_value(), format!("{name} includes itself")));
+                let problem = Problem::new(Code::BadInclude, here.at_value(), format!("{name} includes itself"));
+                problems.push(problem.hint("leave it out, or move what both need to a third file"));
             } else if self.seen.insert(identity) {
                 self.file(&file, Some(here.at_value()), problems);
             }

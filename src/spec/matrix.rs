@@ -60,7 +60,8 @@ impl Axis {
     pub fn parse(name: &str, value: &Value, kind: Kind, path: &Path<'_>, problems: &mut Vec<Problem>) -> Option<Self> {
         if name.contains(|c: char| RESERVED.contains(c) || c.is_whitespace()) || name.is_empty() {
             let message = format!("`{name}` cannot name an axis: references could not spell it");
-            problems.push(Problem::new(Code::BadName, path.at_key(), message));
+            let problem = Problem::new(Code::BadName, path.at_key(), message);
+            problems.push(problem.hint("use a name without spaces and without , = | [ ] *"));
             return None;
         }
         let values = match value {
@@ -74,7 +75,7 @@ impl Axis {
         };
         if values.is_empty() {
             let message = format!("the axis `{name}` has no values");
-            problems.push(Problem::new(Code::BadAxis, path.at_key(), message));
+            problems.push(Problem::new(Code::BadAxis, path.at_key(), message).hint("give it some, or leave it out"));
             return None;
         }
         Some(Self { name: name.to_owned(), labelled: value.is_object(), values, place: path.at_key() })
@@ -266,7 +267,8 @@ impl Combination {
             entries.push((axis.clone(), values));
         }
         if entries.is_empty() {
-            problems.push(Problem::new(Code::BadCombination, path.at_value(), format!("this `{key}` names no axis")));
+            let problem = Problem::new(Code::BadCombination, path.at_value(), format!("this `{key}` names no axis"));
+            problems.push(problem.hint(format!("write `{key}: [{{ AXIS: VALUE }}]`")));
             return None;
         }
         Some(Self { entries, key, index })

@@ -35,6 +35,7 @@ mod yaml;
 
 use std::collections::HashMap;
 use std::path::Path as FilePath;
+use std::sync::Arc;
 
 use neftpipe_protocol::Kind;
 use neftpipe_protocol::params::Resolved;
@@ -83,7 +84,7 @@ pub fn load(file: &FilePath, overrides: &Overrides) -> Result<Pipeline, Problems
         base: file.parent().map(FilePath::to_path_buf).unwrap_or_default(),
         file,
         instances,
-        warnings: warnings.iter().map(|warning| diagnostic::plain(warning, &document.sources)).collect(),
+        warnings: Arc::new(Problems { diagnostics: warnings, sources: document.sources }),
     })
 }
 

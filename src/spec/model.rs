@@ -1,4 +1,4 @@
-//! A checked pipeline: what the rest of the program works with. It holds no YAML and no positions.
+//! A checked pipeline: what the rest of the program works with. It holds no YAML, and no positions but those of warnings.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,6 +8,8 @@ use indexmap::IndexMap;
 use neftpipe_protocol::{ArtifactType, Failure, Kind};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+
+use super::diagnostic::Problems;
 
 /// A pipeline file, checked, its matrices expanded.
 #[derive(Debug, Clone)]
@@ -22,8 +24,8 @@ pub struct Pipeline {
     pub base: PathBuf,
     /// Instances, inputs before those who need them.
     pub instances: Vec<Instance>,
-    /// What a person should know although nothing is wrong, rendered with its place in the file.
-    pub warnings: Vec<String>,
+    /// What a person should know although nothing is wrong.
+    pub warnings: Arc<Problems>,
 }
 
 /// One stage for one combination of its axes.

@@ -99,8 +99,8 @@ impl<'r> Resolver<'r> {
         match text {
             Ok(text) => value["template"] = json!({ "jinja": text }),
             Err(error) => {
-                let message = format!("`{name}` is no template, and no file: {error}");
-                let problem = Problem::new(Code::MissingFile, stack.place("template"), message);
+                let message = format!("`{name}` is no template, and no file that can be read");
+                let problem = Problem::new(Code::MissingFile, stack.place("template"), message).label(error);
                 problems.push(problem.suggest(name, Template::NAMES));
             }
         }
@@ -177,7 +177,8 @@ impl Stack<'_> {
             Some((above, _)) => self.key_place(above),
             None => self.kind_place(),
         };
-        Problem::new(Code::MissingKey, place, message)
+        let key = path.rsplit('.').next().unwrap_or(path);
+        Problem::new(Code::MissingKey, place, message).hint(format!("write `{key}: …` in it"))
     }
 
     fn bad_value(&self, path: &str, message: &str) -> Problem {

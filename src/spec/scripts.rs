@@ -75,7 +75,10 @@ impl Scripts {
             let plain = !file.contains(['*', '?', '[', '{']);
             if plain && !self.exists(&draft.folder.join(file)) {
                 let message = format!("there is no file `{file}` beside the pipeline file");
-                problems.push(Problem::new(Code::MissingFile, place(), message));
+                problems.push(
+                    Problem::new(Code::MissingFile, place(), message)
+                        .hint("paths in `files` are relative to the pipeline file"),
+                );
             }
         }
         builder.build().ok().filter(|_| good)

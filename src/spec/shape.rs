@@ -180,9 +180,11 @@ impl Shape {
             }
             (Self::Device, Value::String(text)) => {
                 let message = Device::from_str(text).err()?;
-                return Some(
-                    Problem::new(Code::BadValue, path.at_value(), message).suggest(text, ["auto", "cpu", "cuda"]),
-                );
+                let problem = Problem::new(Code::BadValue, path.at_value(), message);
+                return Some(match text.as_str() {
+                    "gpu" => problem.hint("a GPU is called `cuda`"),
+                    _ => problem.suggest(text, ["auto", "cpu", "cuda"]),
+                });
             }
             (Self::Bool, _) => "`true` or `false`",
             (Self::Integer { .. }, _) => "a whole number",

@@ -139,6 +139,9 @@ impl Sources {
                     Problem::new(Code::YamlSyntax, Place::Bytes { source: id, range: at..end }, error.message);
                 if source.text[from..].lines().any(|line| line.trim_start_matches(' ').starts_with('\t')) {
                     problem = problem.hint("YAML is indented with spaces: a line here begins with a tab");
+                } else {
+                    problem =
+                        problem.hint("the cause may stand above: look for a bracket, a quote or a `:` that is missing");
                 }
                 problems.push(problem);
                 None
@@ -171,13 +174,15 @@ fn describe(source: SourceId, kind: &OddityKind, span: Range<usize>) -> Problem 
             Problem::new(Code::DuplicateKey, place, format!("the key `{key}` stands twice in one map"))
                 .label("again here")
                 .also(Place::Bytes { source, range: first.clone() }, "first here")
+                .hint("keep one, or put both together under it")
         }
         OddityKind::Merge => Problem::new(Code::MergeKey, place, "YAML merges (`<<`) are not read")
             .hint("say what stages of a kind share under `defaults:`, and what others share under `params:`"),
-        OddityKind::Tag => Problem::new(Code::UnsupportedYaml, place, "YAML tags are not read"),
+        OddityKind::Tag => Problem::new(Code::UnsupportedYaml, place, "YAML tags are not read")
+            .hint("leave it out: the type of a value follows from where it stands"),
         OddityKind::Key => Problem::new(Code::UnsupportedYaml, place, "a key is plain text here")
             .hint("quote it: a `{` or `[` begins a map or a list"),
-        OddityKind::NotFinite => Problem::new(Code::UnsupportedYaml, place, "a number here is finite"),
+        OddityKind::NotFinite => Problem::new(Code::UnsupportedYaml, place, "a number must be finite"),
     }
 }
 

@@ -28,6 +28,7 @@ pub fn render(problems: &Problems, colour: bool) -> String {
         text += &format!("… and {hidden} more\n\n");
     }
     text += &match problems.errors() {
+        0 => return text.trim_end().to_owned(),
         1 => "1 problem in the pipeline".to_owned(),
         count => format!("{count} problems in the pipeline"),
     };

@@ -120,6 +120,13 @@ impl Printer {
         };
     }
 
+    /// Says what in a pipeline file deserves a warning.
+    pub fn warnings(self, warnings: &Problems) {
+        if !warnings.diagnostics.is_empty() {
+            self.note(diagnostic::render(warnings, true));
+        }
+    }
+
     /// Says a warning.
     pub fn warning(self, text: impl AsRef<str>) {
         let _closed = writeln!(anstream::stderr(), "{}: {}", styled(NOTICE, "warning"), text.as_ref());
