@@ -118,6 +118,24 @@ fn selectors_choose_instances_and_what_they_need() {
 }
 
 #[test]
+fn a_project_is_begun_once() {
+    let project = Project::tiny();
+    let begun = project.neftpipe(&["init", "new"]).exits(0);
+    assert_eq!(begun.stdout.trim(), "new/pipelines/first.yaml");
+    assert!(begun.stderr.contains("cd new") && begun.stderr.contains("neftpipe run pipelines/first.yaml"), "{begun:?}");
+    for file in ["CACHEDIR.TAG", ".gitignore", "README.md"] {
+        assert!(project.file("new/cache").join(file).is_file(), "{file}");
+    }
+    let planned = project.neftpipe(&["plan", "new/pipelines/first.yaml", "--json"]).exits(0);
+    assert_eq!((planned.stderr.as_str(), &planned.json()["counts"]["blocked"]), ("", &0.into()));
+    assert!(!project.file("cache").exists(), "the project's store is its own");
+
+    project.edit("new/pipelines/first.yaml", "steps: 12", "steps: 13");
+    assert!(project.neftpipe(&["init", "new"]).exits(2).stderr.contains("there already"));
+    assert!(std::fs::read_to_string(project.file("new/pipelines/first.yaml")).unwrap().contains("steps: 13"));
+}
+
+#[test]
 fn the_pipelines_of_the_project_plan_anywhere() {
     let project = Project::tiny();
     let pipelines = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines");

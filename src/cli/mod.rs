@@ -14,6 +14,7 @@ mod follow;
 mod forecast;
 mod gc;
 mod graph;
+mod init;
 mod keep;
 mod logs;
 mod overrides;
@@ -92,6 +93,7 @@ enum Command {
     Pull(pull::PullArgs),
     Gc(gc::GcArgs),
     Verify(verify::VerifyArgs),
+    Init(init::InitArgs),
     Doctor(doctor::DoctorArgs),
     Schema(schema::SchemaArgs),
     Completions(completions::CompletionsArgs),
@@ -121,6 +123,7 @@ pub fn run(cli: Cli) -> Exit {
         Command::Pull(args) => pull::run(&context, &args),
         Command::Gc(args) => gc::run(&context, &args),
         Command::Verify(args) => verify::run(&context, &args),
+        Command::Init(args) => init::run(&context, &args),
         Command::Doctor(args) => doctor::run(&context, &args),
         Command::Schema(args) => schema::run(&context, &args),
         Command::Completions(args) => completions::run(&context, &args),
