@@ -2,6 +2,9 @@
 //!
 //! It is made of the schemas of the kinds' parameters. Wherever a value stands, `${params.x}` may stand too.
 
+mod paths;
+
+use neftpipe_protocol::kind::Arity;
 use neftpipe_protocol::{Kind, params};
 use serde_json::{Map, Value, json};
 
@@ -16,6 +19,12 @@ pub fn pipeline_schema() -> Value {
     definitions.insert("stage".into(), stage());
     definitions.insert("matrix".into(), matrix());
     definitions.insert("need".into(), need());
+    for kind in Kind::ALL {
+        let paths = paths::of(&definitions[&format!("{kind}_parameters")], &definitions);
+        definitions.insert(format!("{kind}_axes"), axes(&paths));
+        definitions.insert(format!("{kind}_paths"), json!({ "type": "object", "properties": paths }));
+        definitions.insert(format!("{kind}_needs"), needs(kind));
+    }
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "neftpipe pipeline",
@@ -112,6 +121,7 @@ fn stage() -> Value {
     for kind in Kind::ALL {
         properties[kind.name()] = parameters_of(kind);
     }
+    let own: Vec<Value> = Kind::ALL.iter().map(|kind| of_its_kind(*kind)).collect();
     let one_kind: Vec<Value> = Kind::ALL.iter().map(|kind| json!({ "required": [kind.name()] })).collect();
     json!({
         "description": "A stage: one kind, what it needs, and the axes that it adds.",
@@ -119,11 +129,65 @@ fn stage() -> Value {
         "properties": properties,
         "additionalProperties": false,
         "oneOf": one_kind,
+        "allOf": own,
     })
 }
 
 fn parameters_of(kind: Kind) -> Value {
-    json!({ "anyOf": [{ "$ref": format!("#/$defs/{kind}_parameters") }, { "type": "null" }] })
+    json!({
+        "description": kind_text(kind),
+        "anyOf": [{ "$ref": format!("#/$defs/{kind}_parameters") }, { "type": "null" }],
+    })
+}
+
+fn kind_text(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Download => "Brings files from a source and normalises them.",
+        Kind::Tokenize => "Renders templates and turns text into tokens; keeps rows out of training.",
+        Kind::Train => "Fine-tunes a model, with NEFTune's noise where `neft.alpha` is above 0.",
+        Kind::Generate => "Answers prompts.",
+        Kind::Judge => "Measures answers, and compares them with others'.",
+        Kind::Report => "Writes the page.",
+        Kind::Command => "Runs a shell command of your own.",
+    }
+}
+
+/// What a stage of a kind offers in `needs`, `matrix` and `refine`: its slots, and its parameters by dotted path.
+fn of_its_kind(kind: Kind) -> Value {
+    let labels = json!({ "additionalProperties": { "$ref": format!("#/$defs/{kind}_paths") } });
+    json!({
+        "if": { "required": [kind.name()] },
+        "then": { "properties": {
+            "needs": { "$ref": format!("#/$defs/{kind}_needs") },
+            "matrix": { "$ref": format!("#/$defs/{kind}_axes") },
+            "refine": { "additionalProperties": labels },
+        } },
+    })
+}
+
+/// Plain axes by the parameter that they are named for, and labelled ones.
+fn axes(paths: &Map<String, Value>) -> Value {
+    let plain = paths.iter().map(|(path, schema)| {
+        let values = json!({ "type": "array", "items": { "type": ["string", "number", "boolean"] } });
+        let description = schema.get("description").cloned().unwrap_or_default();
+        (path.clone(), json!({ "description": description, "anyOf": [values, { "type": "object" }] }))
+    });
+    json!({ "properties": plain.collect::<Map<_, _>>() })
+}
+
+/// The slots of a kind; `command` takes any.
+fn needs(kind: Kind) -> Value {
+    let slots = kind.slots().unwrap_or_default().iter().map(|slot| {
+        let types: Vec<String> = slot.types.iter().map(ToString::to_string).collect();
+        let arity = match slot.arity {
+            Arity::One => "",
+            Arity::Optional => "; may be left out",
+            Arity::List => "; any number",
+        };
+        let description = format!("Takes {}{arity}.", types.join(" or "));
+        (slot.name.to_owned(), json!({ "description": description, "$ref": "#/$defs/need" }))
+    });
+    json!({ "properties": slots.collect::<Map<_, _>>() })
 }
 
 fn matrix() -> Value {
@@ -171,7 +235,12 @@ fn kind_schema(kind: Kind, definitions: &mut Map<String, Value>) -> Value {
     let mut schema = params::schema(kind).to_value();
     if let Some(Value::Object(own)) = schema.as_object_mut().and_then(|schema| schema.shift_remove("$defs")) {
         for (name, definition) in own {
-            definitions.insert(format!("{kind}_{name}"), opened(definition, kind));
+            let mut definition = opened(definition, kind);
+            // What one layer leaves out another may say.
+            if let Some(definition) = definition.as_object_mut() {
+                definition.shift_remove("required");
+            }
+            definitions.insert(format!("{kind}_{name}"), definition);
         }
     }
     let mut schema = opened(schema, kind);
@@ -224,8 +293,18 @@ fn opened_form(form: Value, kind: Kind) -> Value {
     if form.get("const").is_some() || form.get("type").is_some_and(|name| name == "null") {
         form
     } else {
-        opened(form, kind)
+        described(opened(form, kind))
     }
+}
+
+/// A form that is one key: what is said of the form is said of the key, which editors show.
+fn described(mut form: Value) -> Value {
+    let Some(description) = form.get("description").cloned() else { return form };
+    let properties = form.get_mut("properties").and_then(Value::as_object_mut);
+    if let Some(property) = properties.and_then(|properties| properties.values_mut().next()?.as_object_mut()) {
+        property.entry("description").or_insert(description);
+    }
+    form
 }
 
 fn takes_placeholder(schema: &Map<String, Value>) -> bool {
@@ -256,10 +335,38 @@ mod tests {
             let name = part.split('"').next().unwrap();
             assert!(definitions.contains_key(name), "{name}");
         }
-        for kind in Kind::ALL {
-            for (name, property) in definitions[&format!("{kind}_parameters")]["properties"].as_object().unwrap() {
-                assert!(property["description"].is_string(), "{kind}.{name}");
+        let mut silent = Vec::new();
+        definitions.iter().for_each(|(name, definition)| undescribed(name, definition, definitions, &mut silent));
+        undescribed("", &schema, definitions, &mut silent);
+        assert_eq!(silent, Vec::<String>::new());
+    }
+
+    /// Every property that has no text to hover over.
+    fn undescribed(path: &str, schema: &Value, definitions: &Map<String, Value>, silent: &mut Vec<String>) {
+        let referred = |property: &Value| {
+            let name = property["$ref"].as_str().and_then(|path| path.strip_prefix("#/$defs/")).unwrap_or_default();
+            definitions.get(name).is_some_and(|definition| definition["description"].is_string())
+        };
+        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+            let path = format!("{path}.{name}");
+            if !property["description"].is_string() && !referred(property) {
+                silent.push(path.clone());
             }
+            undescribed(&path, property, definitions, silent);
         }
+        for form in ["anyOf", "oneOf"].iter().flat_map(|key| schema[key].as_array().into_iter().flatten()) {
+            undescribed(path, form, definitions, silent);
+        }
+    }
+
+    #[test]
+    fn a_matrix_offers_the_parameters_of_its_kind() {
+        let schema = pipeline_schema();
+        let axes = schema["$defs"]["train_axes"]["properties"].as_object().unwrap();
+        for path in ["seed", "neft.alpha", "neft.schedule", "batch.size", "lora.rank"] {
+            assert!(axes[path]["description"].is_string(), "{path}");
+        }
+        assert!(!axes.contains_key("neft.schedule.linear"), "a form is a value, no group");
+        assert!(schema["$defs"]["generate_needs"]["properties"]["prompts"].is_object());
     }
 }
