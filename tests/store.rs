@@ -202,6 +202,31 @@ fn a_view_links_to_the_blobs_and_mends_itself() {
 }
 
 #[test]
+fn a_page_that_was_changed_in_its_view_is_laid_out_anew() {
+    let place = Place::new();
+    let tree = place.tree("source", &[("index.html", "<p>one")]);
+    let report = place.store.ingest(&tree, ArtifactType::Report).unwrap();
+    let page = place.store.view(&report).unwrap().join("index.html");
+    overwrite(&page, "<p>two");
+    assert_eq!(place.store.view(&report).unwrap().join("index.html"), page);
+    assert_eq!(fs::read_to_string(page).unwrap(), "<p>one");
+}
+
+#[test]
+fn a_row_that_was_damaged_or_cut_short_is_passed_over() {
+    let place = Place::new();
+    let (scope, to) = (Digest::of(b"scope"), place.folder.path().join("rows"));
+    place.store.append_rows(&scope, b"{\"a\":1}\n{\"a\":2}\n").unwrap();
+    let name = scope.to_string();
+    let rows = place.store.root().join("rows").join(&name[..2]).join(format!("{name}.jsonl"));
+    let text = fs::read_to_string(&rows).unwrap().replace("\"a\":1", "\"a\":7");
+    fs::write(&rows, text + "0123456789abcdef {\"a\":").unwrap();
+    place.store.append_rows(&scope, b"{\"a\":3}\n").unwrap();
+    assert!(place.store.copy_rows(&scope, &to).unwrap());
+    assert_eq!(fs::read_to_string(&to).unwrap(), "{\"a\":2}\n{\"a\":3}\n");
+}
+
+#[test]
 fn a_copy_can_be_written_to_without_touching_the_blob() {
     let place = Place::new();
     let artifact = place.ingest(&[("a", "one")]);
@@ -310,7 +335,7 @@ fn what_nothing_kept_needs_is_collected() {
     let collected = place.store.collect(&at_once(&[kept])).unwrap();
     assert_eq!(dry, collected);
     assert_eq!(collected.entries, [(dropped, "train".to_owned())]);
-    assert_eq!((collected.blobs, collected.unfinished, collected.bytes, collected.kept_bytes), (1, 1, 6, 9));
+    assert_eq!((collected.blobs, collected.unfinished, collected.bytes, collected.kept_bytes), (1, 1, 24, 9));
     assert!(place.is_hit(&kept) && !place.is_hit(&dropped) && !view.exists());
     assert_eq!(place.store.history("train", 9).unwrap(), [kept]);
     assert!(place.store.verify(false).unwrap().damaged.is_empty());

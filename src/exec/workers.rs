@@ -46,9 +46,14 @@ impl Workers {
     /// Where there is none, or it is not of this build.
     pub fn program(&self, kind: Kind) -> Result<PathBuf, Failure> {
         let path = self.find(if kind.needs_torch() { TORCH } else { BASIC })?;
-        let describe = self.describe(&path)?;
-        let version = describe.kinds.get(&kind).copied();
-        if describe.protocol != PROTOCOL_VERSION || version != Some(kind.version()) {
+        let mut describe = self.describe(&path)?;
+        if !fits(&describe, kind) {
+            // What is remembered may be damaged: the worker itself has the last word.
+            self.known().shift_remove(&path);
+            describe = self.describe(&path)?;
+        }
+        if !fits(&describe, kind) {
+            let version = describe.kinds.get(&kind).copied();
             let has = version.map_or_else(|| format!("no {kind}"), |version| format!("{kind}@{version}"));
             return Err(Failure::environment(format!(
                 "{} ({}) has {has} over protocol {}; {kind}@{} over protocol {PROTOCOL_VERSION} is wanted",
@@ -84,9 +89,13 @@ impl Workers {
         })
     }
 
+    fn known(&self) -> std::sync::MutexGuard<'_, IndexMap<PathBuf, Known>> {
+        self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
     fn describe(&self, path: &Path) -> Result<Describe, Failure> {
         let identity = identity(path)?;
-        let mut known = self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut known = self.known();
         if let Some(known) = known.get(path).filter(|known| known.identity == identity) {
             return Ok(known.describe.clone());
         }
@@ -97,6 +106,10 @@ impl Workers {
         }
         Ok(describe)
     }
+}
+
+fn fits(describe: &Describe, kind: Kind) -> bool {
+    describe.protocol == PROTOCOL_VERSION && describe.kinds.get(&kind) == Some(&kind.version())
 }
 
 fn usual_folders() -> Vec<PathBuf> {

@@ -25,6 +25,7 @@ pub use life::RunState;
 
 const JOURNAL: &str = "journal.jsonl";
 const RECORD: &str = "run.json";
+const TIME_FORMAT: &str = "%Y-%m-%dT%H:%M:%SZ";
 
 /// One run, as it is remembered.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -115,7 +116,7 @@ impl Recorder {
             pipeline: pipeline.name.clone(),
             file: pipeline.file.clone(),
             file_digest: Digest::of(&bytes),
-            started: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            started: jiff::Timestamp::now().strftime(TIME_FORMAT).to_string(),
             process: Some(Process::current()),
             outcome: None,
             seconds: None,
@@ -248,15 +249,63 @@ pub fn list(runs: &Path) -> Result<Vec<String>, Failure> {
 pub fn load(runs: &Path, id: &str) -> Result<RunRecord, Failure> {
     let path = runs.join(id).join(RECORD);
     let bytes = fs::read(&path).map_err(|error| io_failure("read", &path, &error))?;
-    let mut record: RunRecord =
-        serde_json::from_slice(&bytes).map_err(|error| Failure::data(format!("{}: {error}", path.display())))?;
+    let mut record: RunRecord = match serde_json::from_slice(&bytes) {
+        Ok(record) => record,
+        Err(error) => {
+            tracing::warn!("{} is damaged ({error}): the run is told from its journal", path.display());
+            return from_journal(runs, id);
+        }
+    };
     if record.outcome.is_none() {
-        for event in journal_finished(runs, id)? {
+        for event in journal(runs, id, &["stage_finished"])? {
             if let EventBody::StageFinished { stage, key, outcome, seconds, .. } = event.body
                 && let Some(stage) = record.stages.get_mut(&stage)
             {
                 (stage.key, stage.outcome, stage.seconds) = (key, Some(outcome), Some(seconds));
             }
+        }
+    }
+    Ok(record)
+}
+
+/// What the journal alone tells of a run.
+fn from_journal(runs: &Path, id: &str) -> Result<RunRecord, Failure> {
+    let mut record = RunRecord {
+        version: 1,
+        run: id.to_owned(),
+        pipeline: String::new(),
+        file: PathBuf::new(),
+        file_digest: Digest::of(b""),
+        started: String::new(),
+        process: None,
+        outcome: None,
+        seconds: None,
+        stages: IndexMap::new(),
+    };
+    for Event { time_ms, body, .. } in journal(runs, id, &["run_started", "stage_finished", "run_finished"])? {
+        match body {
+            EventBody::RunStarted { pipeline, .. } => {
+                let started = i64::try_from(time_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+                record.started = started.map_or_else(String::new, |time| time.strftime(TIME_FORMAT).to_string());
+                record.pipeline = pipeline;
+            }
+            EventBody::StageFinished { stage, kind, key, outcome, seconds, .. } => {
+                let made = StageRecord {
+                    kind,
+                    axes: IndexMap::new(),
+                    label: None,
+                    params: Value::Null,
+                    inputs: IndexMap::new(),
+                    key,
+                    outcome: Some(outcome),
+                    seconds: Some(seconds),
+                };
+                record.stages.insert(stage, made);
+            }
+            EventBody::RunFinished { outcome, seconds, .. } => {
+                (record.outcome, record.seconds) = (Some(outcome), Some(seconds));
+            }
+            _ => {}
         }
     }
     Ok(record)
@@ -281,11 +330,12 @@ pub fn journal_of(runs: &Path, id: &str) -> PathBuf {
     runs.join(id).join(JOURNAL)
 }
 
-/// How instances of a run ended, as its journal tells it. Most lines of a journal are progress, and are not decoded.
-fn journal_finished(runs: &Path, id: &str) -> Result<Vec<Event>, Failure> {
+/// The events of these names in the journal of a run. Most lines of a journal are progress, and are not decoded.
+fn journal(runs: &Path, id: &str, names: &[&str]) -> Result<Vec<Event>, Failure> {
+    let wanted: Vec<String> = names.iter().map(|name| format!(r#""event":"{name}""#)).collect();
     let path = runs.join(id).join(JOURNAL);
     let text = fs::read(&path).map_err(|error| io_failure("read", &path, &error))?;
     let text = String::from_utf8_lossy(&text);
-    let lines = text.lines().filter(|line| line.contains(r#""event":"stage_finished""#));
+    let lines = text.lines().filter(|line| wanted.iter().any(|wanted| line.contains(wanted)));
     Ok(lines.filter_map(|line| serde_json::from_str(line).ok()).collect())
 }

@@ -10,7 +10,7 @@ use neftpipe_protocol::{Digest, Failure, Kind};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{RECORD, journal_finished, list};
+use super::{RECORD, journal, list};
 use crate::engine::event::{EventBody, StageOutcome};
 use crate::spec::model::Instance;
 
@@ -127,7 +127,7 @@ impl Past {
 
     fn add(&mut self, runs: &Path, id: &str, mut run: SlimRun) -> Result<(), Failure> {
         if run.outcome.is_none() {
-            for event in journal_finished(runs, id)? {
+            for event in journal(runs, id, &["stage_finished"])? {
                 if let EventBody::StageFinished { stage, key, outcome, seconds, .. } = event.body
                     && let Some(stage) = run.stages.get_mut(&stage)
                 {

@@ -104,7 +104,7 @@ impl Store {
             let Some(path) = item.path().strip_prefix(view).ok().and_then(Path::to_str) else { return false };
             let Some(file) = artifact.file(path) else { return false };
             let is_right = if is_opened_by_people(artifact) {
-                item.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() == file.bytes)
+                item.file_type().is_file() && self.digest_file(item.path()).is_ok_and(|digest| digest == file.digest)
             } else {
                 fs::read_link(item.path()).is_ok_and(|target| target == self.link_target(artifact, path))
             };

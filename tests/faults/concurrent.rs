@@ -136,18 +136,20 @@ fn what_is_found_is_not_collected_a_moment_later() {
     let store = shared.store();
     (0..results).for_each(|number| shared.publish(&store, "first", number));
     (0..results).for_each(|number| backdate(&entry_path(&store, number)));
-    let found: Vec<usize> = std::thread::scope(|scope| {
+    let is_hit = |number: &usize| matches!(store.lookup(&key(*number)).unwrap(), Lookup::Hit(_));
+    let (early, late) = (0..results / 10, results / 10..results);
+    let mut found: Vec<usize> = early.filter(is_hit).collect();
+    found.extend(std::thread::scope(|scope| {
         scope.spawn(|| {
             let store = shared.store();
             while !done.load(Ordering::Relaxed) {
                 store.collect(&Policy::default()).unwrap();
             }
         });
-        let is_hit = |number: &usize| matches!(store.lookup(&key(*number)).unwrap(), Lookup::Hit(_));
-        let found = (0..results).rev().filter(is_hit).collect();
+        let found: Vec<usize> = late.rev().filter(is_hit).collect();
         done.store(true, Ordering::Relaxed);
         found
-    });
+    }));
     store.collect(&Policy::default()).unwrap();
     for number in &found {
         assert!(
@@ -155,7 +157,6 @@ fn what_is_found_is_not_collected_a_moment_later() {
             "result {number} was found and is lost"
         );
     }
-    assert!(!found.is_empty());
     told(
         "old results looked up while another collects",
         results,

@@ -16,7 +16,7 @@ use crate::{each_of, share_of, told};
 /// What goes wrong at a step.
 const WAYS: [&str; 5] = ["before", "after", "torn", "full", "error"];
 
-const PIPELINE: &str = r#"version: 1
+pub const PIPELINE: &str = r#"version: 1
 name: publishing
 stages:
   prompts: { download: { from: "https://localhost/prompts", as: prompts } }

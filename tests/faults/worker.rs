@@ -58,7 +58,8 @@ fn stands_in() {
         kind => panic!("nobody stands in for {kind}"),
     };
     job.emit(EventBody::Finished);
-    let resolved = (job.request.kind == Kind::Download).then(|| json!({"commit": "1"}));
+    let pinned = || job.request.resolved.clone().unwrap_or_else(|| json!({"commit": "1"}));
+    let resolved = (job.request.kind == Kind::Download).then(pinned);
     let success = Success { outputs: outputs.into_iter().collect(), resolved, ..Success::default() };
     write_json(&job.request.attempt.join(RESULT_FILE), &StageResult::Succeeded(Box::new(success))).unwrap();
 }

@@ -1,7 +1,4 @@
-//! Mutated pipeline files: whatever they hold, they load or are refused, quickly and without a panic.
-//!
-//! `NEFTPIPE_TEST_MUTANTS` sets how many are tried.
-#![allow(clippy::unwrap_used, clippy::print_stdout)]
+//! Mutated and hostile pipeline files: whatever they hold, they load or are refused, quickly and without a panic.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,15 +7,9 @@ use std::time::{Duration, Instant};
 use neftpipe::spec::{Overrides, Selector, load};
 use neftpipe::ui::diagnostic::render;
 
-/// A linear congruential generator: the mutants are the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((self.0 >> 33) as usize) % end.max(1)
-    }
-}
+use crate::bench::Bench;
+use crate::random::Random;
+use crate::{share_of, told};
 
 fn seeds() -> Vec<Vec<u8>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -91,11 +82,11 @@ fn mutate(random: &mut Random, text: &[u8], other: &[u8]) -> Vec<u8> {
 
 #[test]
 fn mutated_files_are_loaded_or_refused() {
-    let count = std::env::var("NEFTPIPE_TEST_MUTANTS").ok().and_then(|count| count.parse().ok()).unwrap_or(2_000);
+    let count = share_of(20_000);
     let seeds = seeds();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("p.yaml");
-    let mut random = Random(7);
+    let mut random = Random::new(7);
     let good: Vec<usize> = (0..seeds.len())
         .filter(|&seed| {
             fs::write(&file, &seeds[seed]).unwrap();
@@ -133,8 +124,25 @@ fn mutated_files_are_loaded_or_refused() {
         let _ = Selector::parse(&argument);
         slowest = slowest.max(start.elapsed());
     }
-    eprintln!("{count} mutants, {loaded} loaded, the slowest took {slowest:?}");
     assert!(loaded > 0);
+    let what =
+        format!("{loaded} loads succeeded, the others were refused, none panicked; the slowest took {slowest:.0?}");
+    told("mutated pipeline files", count, &what);
+}
+
+#[test]
+fn the_program_refuses_mutated_files_with_its_code_for_them() {
+    let seeds = seeds();
+    let bench = Bench::new("");
+    let mut random = Random::new(8);
+    let count = share_of(500);
+    for _ in 0..count {
+        let one = random.below(seeds.len());
+        let other = random.below(seeds.len());
+        bench.write("p.yaml", mutate(&mut random, &seeds[one], &seeds[other]));
+        bench.neftpipe(&["plan", "p.yaml"]).exits_with(&[0, 2]);
+    }
+    told("mutated pipeline files given to the program", count, "exit code 0 or 2, none panicked");
 }
 
 #[test]
@@ -152,11 +160,25 @@ fn hostile_files_are_refused() {
         "a: &a [*a]\n".to_owned(),
         format!("version: 1\nstages:\n{}", "  a: { comand: {} }\n".repeat(5_000)),
     ];
+    let count = texts.len();
     for text in texts {
         fs::write(&file, &text).unwrap();
         let start = Instant::now();
         let problems = load(&file, &Overrides::default()).unwrap_err();
         assert!(render(&problems, false).len() < 200_000);
-        eprintln!("{:?}… refused after {:?}", &text[..text.len().min(20)], start.elapsed());
+        println!("{:?}… refused after {:?}", &text[..text.len().min(20)], start.elapsed());
     }
+    told("hostile pipeline files: alias bombs, depth, 10 MB scalars", count, "refused");
+}
+
+#[test]
+fn a_hundred_thousand_stages_are_handled() {
+    let count = share_of(100_000);
+    let stage = |index: usize| format!("  s{index}: {{ command: {{ run: \"echo {index} > {{out}}/x\" }} }}\n");
+    let stages: String = (0..count).map(stage).collect();
+    let bench = Bench::new(&format!("version: 1\nname: many\nstages:\n{stages}"));
+    let start = Instant::now();
+    let ended = bench.neftpipe(&["plan", "p.yaml", "--json"]).exits(0);
+    assert_eq!(ended.events().last().unwrap()["counts"]["run"], count);
+    told("stages of one pipeline file", count, &format!("planned in {:.0?}", start.elapsed()));
 }
