@@ -66,6 +66,10 @@ fn a_store_is_verified_collected_and_kept() {
     assert_eq!(project.neftpipe(&["gc", "--dry-run", "--json"]).exits(0).json()["results"], serde_json::json!([]));
     assert_eq!(project.neftpipe(&["verify", "--json"]).exits(0).json()["whole"], true);
     project.neftpipe(&["gc", "--max-size", "lots"]).exits(2);
+    let verified = project.neftpipe(&["verify", "--json"]).exits(0).json();
+    let doctor = project.neftpipe(&["doctor", "--json"]).exits(0).json();
+    let results = doctor["usage"].as_array().unwrap().iter().find(|part| part["name"] == "results").unwrap();
+    assert_eq!((&results["files"], &results["bytes"]), (&verified["files"], &verified["bytes"]));
 
     let shown = project.neftpipe(&["show", "answers[variant=plain]", "--json"]).exits(0).json();
     let digest = shown["artifact"]["files"][0]["digest"].as_str().unwrap().to_owned();
@@ -100,7 +104,7 @@ fn looking_where_nothing_was_run_makes_nothing() {
     for command in [&["show"][..], &["runs"], &["path", "report"], &["logs", "train"], &["gc"], &["verify"]] {
         assert!(project.neftpipe(command).exits(2).stderr.contains("there is no store"), "{command:?}");
     }
-    project.neftpipe(&["doctor"]).exits(0);
+    assert_eq!(project.neftpipe(&["doctor", "--json"]).exits(0).json()["usage"], serde_json::json!([]));
     project.write("answers.json", r#"[{"instruction": "a", "output": "b", "generator": "c"}]"#);
     assert_eq!(project.neftpipe(&["show", "answers.json", "--json"]).exits(0).json()["metrics"]["answers"], 1);
     assert!(!project.file("cache").exists());

@@ -22,6 +22,7 @@ mod log;
 mod manifest;
 mod rows;
 mod states;
+mod usage;
 mod verify;
 mod view;
 
@@ -36,6 +37,7 @@ pub use files::remove_tree;
 pub use gc::{Collected, Policy};
 pub use lock::{Guard, Lock, Waiting};
 pub use manifest::Manifest;
+pub use usage::Usage;
 pub use verify::Verified;
 pub use view::Materialize;
 
