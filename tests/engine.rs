@@ -135,6 +135,10 @@ impl<'a> Scene<'a> {
     }
 
     fn run(&self, executor: &dyn Executor) -> Ran {
+        self.run_watched(executor, |_| ())
+    }
+
+    fn run_watched(&self, executor: &dyn Executor, mut watch: impl FnMut(&EventBody)) -> Ran {
         let world = World::new(self.store, self.pipeline).unwrap();
         let forced: Vec<usize> = (0..self.pipeline.instances.len())
             .filter(|&index| self.forced == Some(self.pipeline.instances[index].id.as_str()))
@@ -152,7 +156,11 @@ impl<'a> Scene<'a> {
             stop: self.stop.clone(),
         };
         let mut events = Vec::new();
-        let summary = neftpipe::engine::run(&run, &mut |event: &Event| events.push(event.body.clone())).unwrap();
+        let summary = neftpipe::engine::run(&run, &mut |event: &Event| {
+            watch(&event.body);
+            events.push(event.body.clone());
+        })
+        .unwrap();
         Ran { summary, events }
     }
 }
@@ -458,6 +466,90 @@ fn what_a_retry_can_mend_is_tried_again() {
     assert_eq!(["flaky", "hopeless", "once"].map(|stage| executor.times(stage)), [3, 1, 1]);
     let retrying = ran.events.iter().filter(|event| matches!(event, EventBody::StageRetrying { .. })).count();
     assert_eq!(retrying, 2);
+}
+
+/// Fails so that a retry can mend it.
+fn network_is_down() -> Outcome {
+    failure(Failure::environment("the network is down"))
+}
+
+#[test]
+fn who_waits_for_its_next_attempt_leaves_its_room_to_others() {
+    let project = Project::new();
+    let retry = Retry { attempts: 2, backoff: Duration::from_millis(300) };
+    let pipeline = project.pipeline(vec![Instance { retry, ..command("flaky", 1, &[]) }, command("other", 2, &[])]);
+    let order = Mutex::new(Vec::new());
+    let executor = Fake::new(|hands: &mut Hands<'_>| {
+        let mut order = order.lock().unwrap();
+        order.push(hands.request.stage.clone());
+        if order.len() == 1 { network_is_down() } else { echo(hands) }
+    });
+    let store = project.store();
+    let scene = Scene { options: Options { jobs: Some(1), ..Options::default() }, ..Scene::new(&store, &pipeline) };
+    assert_eq!(scene.run(&executor).counts(), (2, 0, 0, 0));
+    assert_eq!(*order.lock().unwrap(), ["flaky", "other", "flaky"]);
+}
+
+#[test]
+fn a_wait_for_the_next_attempt_ends_with_the_run() {
+    let project = Project::new();
+    let retry = Retry { attempts: 2, backoff: Duration::from_secs(3600) };
+    let pipeline = project.pipeline(vec![Instance { retry, ..command("flaky", 1, &[]) }, command("fails", 2, &[])]);
+    let store = project.store();
+    let options = Options { jobs: Some(1), fail_fast: true, ..Options::default() };
+    let scene = Scene { options, ..Scene::new(&store, &pipeline) };
+    let ran = scene.run(&Fake::new(|_: &mut Hands<'_>| network_is_down()));
+    assert_eq!(ran.states(["flaky", "fails"]), ["interrupted", "failed"]);
+    assert!(matches!(ran.summary.outcome, RunOutcome::Failed));
+}
+
+#[test]
+fn what_could_not_be_started_was_not_executed() {
+    let project = Project::new();
+    let retry = Retry { attempts: 3, backoff: Duration::ZERO };
+    let pipeline = project.pipeline(vec![Instance { retry, ..command("a", 1, &[]) }]);
+    let executor =
+        Fake::new(|_: &mut Hands<'_>| Outcome::NotStarted(Failure::environment("the worker is not installed")));
+    let ran = run(&project.store(), &pipeline, &executor);
+    assert_eq!((ran.counts(), executor.times("a")), ((0, 0, 1, 0), 1));
+    assert_eq!(ran.failure("a"), "the worker is not installed");
+}
+
+#[test]
+fn who_waits_for_the_same_work_tells_how_far_it_is_and_leaves_its_room_to_others() {
+    let project = Project::new();
+    let shared = project.pipeline(vec![command("shared", 1, &[])]);
+    let second = project.pipeline(vec![command("shared", 1, &[]), command("own", 2, &[])]);
+    let (has_begun, was_followed) = (AtomicBool::new(false), AtomicBool::new(false));
+    let wait_for = |flag: &AtomicBool| {
+        while !flag.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    let first = Fake::new(|hands: &mut Hands<'_>| {
+        let line = r#"{"seq":0,"time_ms":0,"event":"progress","done":3,"total":10,"unit":"steps"}"#;
+        fs::write(hands.request.attempt.join("events.jsonl"), format!("{line}\n")).unwrap();
+        has_begun.store(true, Ordering::SeqCst);
+        wait_for(&was_followed);
+        echo(hands)
+    });
+    let others = Fake::new(echo);
+    let ran = std::thread::scope(|scope| {
+        scope.spawn(|| run(&project.store(), &shared, &first));
+        wait_for(&has_begun);
+        let store = project.store();
+        let scene = Scene { options: Options { jobs: Some(1), ..Options::default() }, ..Scene::new(&store, &second) };
+        let (mut followed, mut own_is_done) = (false, false);
+        scene.run_watched(&others, |event| {
+            followed |= matches!(event, EventBody::StageProgress { stage, done: 3, total: Some(10), message: Some(message), .. }
+                if stage == "shared" && message.starts_with("in run run-"));
+            own_is_done |= matches!(event, EventBody::StageFinished { stage, .. } if stage == "own");
+            was_followed.store(followed && own_is_done, Ordering::SeqCst);
+        })
+    });
+    assert_eq!(ran.states(["shared", "own"]), ["cached", "executed"]);
+    assert!(ran.events.iter().any(|event| matches!(event, EventBody::StageWaiting { .. })));
+    assert_eq!(others.times("shared"), 0);
 }
 
 #[test]

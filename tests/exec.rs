@@ -95,7 +95,7 @@ fn execute(local: &Local, task: &Task) -> (Outcome, Vec<EventBody>) {
 
 fn failure(outcome: Outcome) -> neftpipe_protocol::Failure {
     match outcome {
-        Outcome::Finished(StageResult::Failed(failure)) => failure,
+        Outcome::Finished(StageResult::Failed(failure)) | Outcome::NotStarted(failure) => failure,
         other => panic!("no failure: {other:?}"),
     }
 }
@@ -205,6 +205,26 @@ fn a_worker_that_is_asked_to_stop_may_save_its_work() {
         attempt.join().unwrap()
     });
     assert!(matches!(outcome, Outcome::Finished(StageResult::Interrupted)), "{outcome:?}");
+}
+
+#[test]
+fn a_program_that_a_cluster_asks_to_stop_before_us_was_not_at_fault() {
+    for run in ["kill -TERM $$", "exit 143"] {
+        let bench = Bench::new();
+        let (task, stop) = (bench.command(json!({ "run": run })), Stop::default());
+        let outcome = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                wait_for("its log", || bench.attempt().join("stdout.log").exists().then_some(()));
+                std::thread::sleep(Duration::from_millis(100));
+                stop.request(Level::Finish);
+            });
+            bench.local().execute(&task, &mut |_| (), &stop)
+        });
+        assert!(matches!(outcome, Outcome::Cancelled), "{run}: {outcome:?}");
+        let bench = Bench::new();
+        let (outcome, _) = execute(&bench.local(), &bench.command(json!({ "run": run })));
+        assert!(!matches!(outcome, Outcome::Cancelled), "{run}: nobody asks us");
+    }
 }
 
 #[test]

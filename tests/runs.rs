@@ -174,3 +174,35 @@ fn following_a_run_that_is_killed_ends_and_says_so() {
     assert_eq!(seen.status.code(), Some(3));
     assert!(String::from_utf8(seen.stderr).unwrap().contains("was killed"));
 }
+
+#[test]
+fn who_waits_for_a_run_that_is_killed_does_its_work() {
+    let project = project();
+    let (run, mut child) = start(&project);
+    let second = listen(&project, &["run", "slow.yaml", "--json"]);
+    let waiting = || {
+        let journals = std::fs::read_dir(project.file("cache/runs")).unwrap().flatten();
+        let journals = journals.filter_map(|folder| std::fs::read_to_string(folder.path().join("journal.jsonl")).ok());
+        let holder = format!("\"holder\":\"run {run}\"");
+        journals.into_iter().any(|journal| journal.contains(&holder)).then_some(())
+    };
+    wait_for("the second run to wait", waiting);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let_go(&project, "");
+    let ended = second.wait_with_output().unwrap();
+    let last: Value = serde_json::from_slice(ended.stdout.split(|&byte| byte == b'\n').rev().nth(1).unwrap()).unwrap();
+    assert_eq!((&last["outcome"], &last["executed"]), (&"succeeded".into(), &1.into()));
+}
+
+#[test]
+fn every_signal_that_a_cluster_sends_stops_a_run_that_the_same_command_goes_on_with() {
+    for signal in [Signal::INT, Signal::TERM, Signal::USR1] {
+        let project = project();
+        let (_, mut child) = start(&project);
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(130));
+        let_go(&project, "");
+        project.neftpipe(&["run", "slow.yaml"]).exits(0);
+    }
+}

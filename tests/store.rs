@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use neftpipe::store::{Artifact, Entry, Lookup, Materialize, Outputs, Policy, Store, StoreError, Waiting};
+use neftpipe::store::{Artifact, Entry, Lookup, Materialize, Outputs, Policy, Store, StoreError};
 use neftpipe_protocol::{ArtifactType, Digest};
 use serde_json::json;
 use tempfile::TempDir;
@@ -259,18 +259,6 @@ fn a_large_file_has_the_digest_of_its_bytes() {
     let bytes: Vec<u8> = (0..17 << 20).map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     fs::write(&path, &bytes).unwrap();
     assert_eq!(place.store.digest_file(&path).unwrap(), Digest::of(&bytes));
-}
-
-#[test]
-fn a_lock_has_one_holder_and_says_who() {
-    let place = Place::new();
-    let key = Digest::of(b"k");
-    let Waiting::Held(lock) = place.store.try_lock(&key, "run 1").unwrap() else { panic!("busy") };
-    let other = Store::open(place.store.root()).unwrap();
-    let Waiting::Busy(holder) = other.try_lock(&key, "run 2").unwrap() else { panic!("two holders") };
-    assert_eq!(holder, "run 1");
-    drop(lock);
-    assert!(matches!(other.try_lock(&key, "run 2").unwrap(), Waiting::Held(_)));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use neftpipe_protocol::worker::io_failure;
 use neftpipe_protocol::{Digest, Failure};
 
 use super::reuse;
-use crate::store::{Lock, Store, Waiting, remove_tree};
+use crate::store::{Holder, Lock, Store, Waiting, remove_tree};
 
 const LOCK_SUFFIX: &str = ".lock";
 /// Files of an attempt that stay readable after it.
@@ -39,7 +39,7 @@ fn slug(id: &str) -> String {
 
 /// Says that a run is alive, until the lock is dropped.
 pub fn announce(store: &Store, run: &str) -> Result<Lock, Failure> {
-    match Lock::attempt(&lock_path(store, run), &format!("run {run}"))? {
+    match store.try_lock_file(&lock_path(store, run), &Holder::of_run(run))? {
         Waiting::Held(lock) => Ok(lock),
         Waiting::Busy(_) => Err(Failure::internal(format!("there is a run {run} already"))),
     }
@@ -50,7 +50,7 @@ pub fn announce(store: &Store, run: &str) -> Result<Lock, Failure> {
 /// # Errors
 /// Where that cannot be found out.
 pub fn goes_on(store: &Store, run: &str) -> Result<bool, Failure> {
-    Ok(Lock::is_held(&lock_path(store, run))?)
+    Ok(store.is_locked(&lock_path(store, run))?)
 }
 
 /// Clears away what runs that died left in their attempts, once what can be reused of it is kept.
@@ -67,7 +67,9 @@ pub fn clean_up_dead(store: &Store) -> Result<(), Failure> {
 }
 
 fn clean_up(store: &Store, run: &str) -> Result<(), Failure> {
-    let Waiting::Held(_lock) = Lock::attempt(&lock_path(store, run), "clean-up")? else { return Ok(()) };
+    let Waiting::Held(_lock) = store.try_lock_file(&lock_path(store, run), &Holder::of_run(run))? else {
+        return Ok(());
+    };
     let folder = folder(store, run);
     for attempt in names(&folder)? {
         reuse::salvage(store, &folder.join(attempt))?;

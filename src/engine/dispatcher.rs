@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use neftpipe_protocol::{Digest, Failure, FailureClass, Kind};
 use super::chain::{Chain, OpenArms};
 use super::event::{Event, EventBody, RunOutcome, StageOutcome};
 use super::reuse::Reuse;
+use super::room::Room;
 use super::stage::{self, Ended, StageInput, StageTask};
 use super::{Run, Summary, wants};
 use crate::exec::{Grant, Level, Pool, Want};
@@ -36,9 +38,15 @@ pub fn dispatch(run: &Run<'_>, emit: &mut dyn FnMut(&Event)) -> Summary {
 }
 
 /// What a stage's thread says.
-enum News {
+pub enum News {
+    /// Something happened.
     Event(EventBody),
-    Ended(usize, Box<Ended>),
+    /// It only waits, and has no need of this meanwhile.
+    Left(Grant),
+    /// It wants room again.
+    Wants(usize, Sender<Grant>),
+    /// It has ended, in this room if it had not left it.
+    Ended(usize, Box<Ended>, Option<Grant>),
 }
 
 /// A finished instance.
@@ -55,7 +63,7 @@ struct Order {
 }
 
 struct AtWork {
-    grant: Grant,
+    want: Want,
     key: Option<Digest>,
     began: Instant,
 }
@@ -75,6 +83,10 @@ struct Dispatcher<'r, 'e> {
     ready: BTreeSet<usize>,
     queue: BTreeMap<usize, Order>,
     at_work: BTreeMap<usize, AtWork>,
+    /// Those of them that left their room and want it again.
+    returning: BTreeMap<usize, Sender<Grant>>,
+    /// Told to those at work once nothing new is begun any more.
+    ending: Arc<AtomicBool>,
     /// Who does the work of an identity: a key, or a source that is yet to be resolved.
     leaders: HashMap<Digest, usize>,
     followers: HashMap<usize, Vec<usize>>,
@@ -116,6 +128,8 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
             ready: BTreeSet::new(),
             queue: BTreeMap::new(),
             at_work: BTreeMap::new(),
+            returning: BTreeMap::new(),
+            ending: Arc::default(),
             leaders: HashMap::new(),
             followers: HashMap::new(),
             arms: OpenArms::default(),
@@ -153,6 +167,11 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
             while let Some(index) = self.ready.pop_first() {
                 self.look_at(index);
             }
+            if self.is_ending() {
+                self.ending.store(true, Ordering::Relaxed);
+                self.returning.clear();
+            }
+            self.let_return();
             self.start_queued(scope);
             if self.at_work.is_empty() && self.ready.is_empty() {
                 break;
@@ -272,24 +291,36 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
         }
     }
 
+    /// Gives room to those who began and left it, before anybody else.
+    fn let_return(&mut self) {
+        for index in self.returning.keys().copied().collect::<Vec<_>>() {
+            let want = self.at_work[&index].want;
+            let Some(grant) = self.pool.take(&want, &self.run.machine) else { continue };
+            let granting = self.returning.remove(&index).expect("it was just there");
+            if let Err(mpsc::SendError(grant)) = granting.send(grant) {
+                self.pool.give_back(grant);
+            }
+        }
+    }
+
     fn start<'scope>(&mut self, scope: &'scope Scope<'scope, '_>, index: usize, grant: Grant)
     where
         'r: 'scope,
     {
-        let Order { preimage, reasons, .. } = self.queue.remove(&index).expect("what starts was queued");
+        let Order { preimage, reasons, want } = self.queue.remove(&index).expect("what starts was queued");
         let key = preimage.as_ref().map(Preimage::key);
-        self.at_work.insert(index, AtWork { grant: grant.clone(), key, began: Instant::now() });
+        self.at_work.insert(index, AtWork { want, key, began: Instant::now() });
         let instance = self.pipeline.instances[index].clone();
         let lineage =
             lineage::is_wanted(instance.kind).then(|| lineage::lineage(&self.pipeline, index, |at| self.made(at)));
         let reuse = Reuse::new(self.run.store, preimage.as_ref(), self.arms.chain(index), self.arms.shared(index));
         let inputs = self.inputs(&instance);
-        let task = StageTask { run: self.run, index, instance, preimage, inputs, lineage, reasons, grant };
-        let sender = self.sender.clone();
-        // The dispatcher outlives its stages, so that what is sent is heard.
+        let task = StageTask { run: self.run, index, instance, preimage, inputs, lineage, reasons };
+        let (sender, ending) = (self.sender.clone(), Arc::clone(&self.ending));
+        let mut room = Room::new(index, sender, grant, self.run.stop.clone(), ending);
         scope.spawn(move || {
-            let ended = task.carry_out(reuse, &mut |body| drop(sender.send(News::Event(body))));
-            drop(sender.send(News::Ended(index, Box::new(ended))));
+            let ended = task.carry_out(reuse, &mut room);
+            room.close(ended);
         });
     }
 
@@ -320,15 +351,19 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
         while let Some(item) = news {
             match item {
                 News::Event(body) => self.tell(body),
-                News::Ended(index, ended) => self.ended(index, *ended),
+                News::Left(grant) => self.pool.give_back(grant),
+                News::Wants(index, granting) => drop(self.returning.insert(index, granting)),
+                News::Ended(index, ended, grant) => {
+                    grant.into_iter().for_each(|grant| self.pool.give_back(grant));
+                    self.ended(index, *ended);
+                }
             }
             news = self.news.try_recv().ok();
         }
     }
 
     fn ended(&mut self, index: usize, ended: Ended) {
-        let AtWork { grant, key, began } = self.at_work.remove(&index).expect("what ended was at work");
-        self.pool.give_back(grant);
+        let AtWork { key, began, .. } = self.at_work.remove(&index).expect("what ended was at work");
         self.leaders.retain(|_, leader| *leader != index);
         let seconds = began.elapsed().as_secs_f64();
         let followers = self.followers.remove(&index).unwrap_or_default();

@@ -10,7 +10,9 @@ pub mod event;
 pub mod lockfile;
 mod request;
 mod reuse;
+mod room;
 mod stage;
+mod waiting;
 mod wants;
 
 use neftpipe_protocol::{Failure, FailureClass};

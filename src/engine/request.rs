@@ -11,16 +11,16 @@ use neftpipe_protocol::{Failure, Kind, PROTOCOL_VERSION};
 
 use super::reuse::Reuse;
 use super::stage::{StageInput, StageTask};
-use crate::exec::{CommandTask, Task, overlapping_outputs};
+use crate::exec::{CommandTask, Grant, Task, overlapping_outputs};
 use crate::local_files;
 use crate::plan::Facts;
 use crate::store::Materialize;
 
-/// The task of one attempt, whose directory is there and empty.
+/// The task of one attempt in this room, whose directory is there and empty.
 ///
 /// # Errors
 /// Where an input or a file cannot be laid out.
-pub fn task(stage: &StageTask<'_>, reuse: &mut Reuse<'_>) -> Result<Task, Failure> {
+pub fn task(stage: &StageTask<'_>, reuse: &mut Reuse<'_>, grant: &Grant) -> Result<Task, Failure> {
     let (run, instance, folder) = (stage.run, &stage.instance, stage.folder());
     let known = folder.join("known");
     let any_known = reuse.begin_attempt(&folder, &known)?;
@@ -45,13 +45,13 @@ pub fn task(stage: &StageTask<'_>, reuse: &mut Reuse<'_>) -> Result<Task, Failur
         resolved,
         torch_worker: (instance.kind == Kind::Judge).then(|| run.executor.torch_worker()).flatten(),
         offline: run.options.offline,
-        threads: stage.grant.cpus as usize,
+        threads: grant.cpus as usize,
     };
     let command = match instance.kind {
         Kind::Command => Some(command(stage, &request)?),
         _ => None,
     };
-    Ok(Task { request, command, timeout: instance.timeout, gpus: stage.grant.gpus.clone() })
+    Ok(Task { request, command, timeout: instance.timeout, gpus: grant.gpus.clone() })
 }
 
 /// Inputs by slot, as folders. A worker reads the store's own files; a command may do with its inputs what it likes, and

@@ -14,11 +14,13 @@ use serde_json::Value;
 
 use super::event::EventBody;
 use super::reuse::Reuse;
+use super::room::Room;
+use super::waiting::Followed;
 use super::{Run, attempt, request};
-use crate::exec::{self, Grant, Level, Outcome};
+use crate::exec::{self, Outcome};
 use crate::plan::{self, Preimage, Reason};
 use crate::spec::model::Instance;
-use crate::store::{Artifact, Entry, Lock, Lookup, Manifest, Outputs, Waiting};
+use crate::store::{Artifact, Entry, Holder, Lock, Lookup, Manifest, Outputs, Waiting};
 
 /// How often a stage that waits looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -35,7 +37,6 @@ pub struct StageTask<'r> {
     pub lineage: Option<Lineage>,
     /// Why it runs.
     pub reasons: Vec<Reason>,
-    pub grant: Grant,
 }
 
 /// An input artifact and who made it.
@@ -58,9 +59,6 @@ pub enum Ended {
     Interrupted { ran: bool },
 }
 
-/// Says what happens, while it does.
-type Tell<'t> = &'t mut dyn FnMut(EventBody);
-
 /// What stands for the key of a source that is yet to be resolved: what is asked of the source. Those who ask the same of
 /// it wait for one another, so that they get the same.
 pub fn source_identity(instance: &Instance) -> Digest {
@@ -70,9 +68,9 @@ pub fn source_identity(instance: &Instance) -> Digest {
 
 impl StageTask<'_> {
     /// Carries the stage out. A panic is a failure of this stage, not the end of the run.
-    pub fn carry_out(&self, mut reuse: Reuse<'_>, tell: Tell<'_>) -> Ended {
+    pub fn carry_out(&self, mut reuse: Reuse<'_>, room: &mut Room) -> Ended {
         let mut ran = false;
-        let ended = catch_unwind(AssertUnwindSafe(|| self.locked(&mut reuse, &mut ran, tell)));
+        let ended = catch_unwind(AssertUnwindSafe(|| self.locked(&mut reuse, &mut ran, room)));
         let ended = ended.unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref().copied());
             Err(Failure::internal(format!("{}: {}", self.instance.id, text.unwrap_or("a panic without a message"))))
@@ -80,15 +78,18 @@ impl StageTask<'_> {
         ended.unwrap_or_else(|failure| Ended::Failed { failure, ran })
     }
 
-    fn locked(&self, reuse: &mut Reuse<'_>, ran: &mut bool, tell: Tell<'_>) -> Result<Ended, Failure> {
-        let Some(_lock) = self.lock(&self.identity(), tell)? else { return Ok(Ended::Interrupted { ran: false }) };
+    fn locked(&self, reuse: &mut Reuse<'_>, ran: &mut bool, room: &mut Room) -> Result<Ended, Failure> {
+        let Some(_lock) = self.lock(&self.identity(), room)? else { return Ok(Ended::Interrupted { ran: false }) };
         let resolved_meanwhile = if self.preimage.is_none() { self.resolved_meanwhile()? } else { None };
         if let (Some(preimage), false) = (self.preimage.as_ref().or(resolved_meanwhile.as_ref()), self.is_forced())
             && let Lookup::Hit(manifest) = self.run.store.lookup(&preimage.key())?
         {
             return Ok(Ended::Found(manifest));
         }
-        self.attempts(reuse, ran, tell)
+        if !room.enter() {
+            return Ok(Ended::Interrupted { ran: false });
+        }
+        self.attempts(reuse, ran, room)
     }
 
     /// The ingredients of a source that another process has resolved since this run began.
@@ -118,34 +119,47 @@ impl StageTask<'_> {
         self.reasons.contains(&Reason::Forced)
     }
 
-    /// Waits until no other process does the same work. None where the run is to stop meanwhile.
-    fn lock(&self, identity: &Digest, tell: Tell<'_>) -> Result<Option<Lock>, Failure> {
-        let mut told = false;
+    /// Waits until no other process does the same work, and tells how far that one is. None where the run is to stop
+    /// meanwhile.
+    fn lock(&self, identity: &Digest, room: &mut Room) -> Result<Option<Lock>, Failure> {
+        let mut followed: Option<Followed> = None;
         loop {
-            match self.run.store.try_lock(identity, &self.holder())? {
+            let holder = match self.run.store.try_lock(identity, &self.holder())? {
                 Waiting::Held(lock) => return Ok(Some(lock)),
-                Waiting::Busy(holder) if !told => {
-                    tell(EventBody::StageWaiting { stage: self.instance.id.clone(), holder });
-                    told = true;
-                }
-                Waiting::Busy(_) if self.is_stopping() => return Ok(None),
-                Waiting::Busy(_) => std::thread::sleep(LOOK_AGAIN),
+                Waiting::Busy(holder) => holder,
+            };
+            let mut other = match followed.take().filter(|known| holder.is_none() || known.holder == holder) {
+                Some(known) => known,
+                None => self.begin_waiting(holder, room),
+            };
+            let name = other.name();
+            other.news().for_each(|body| self.pass_on(body, Some(&name), room));
+            followed = Some(other);
+            if !room.sleep(LOOK_AGAIN) {
+                return Ok(None);
             }
         }
     }
 
-    /// What others read who wait for this stage.
-    fn holder(&self) -> String {
-        format!("run {}", self.run.id)
+    fn begin_waiting(&self, holder: Option<Holder>, room: &Room) -> Followed {
+        let followed = Followed::new(self.run.store, holder);
+        room.tell(EventBody::StageWaiting { stage: self.instance.id.clone(), holder: followed.name() });
+        followed
     }
 
-    fn attempts(&self, reuse: &mut Reuse<'_>, ran: &mut bool, tell: Tell<'_>) -> Result<Ended, Failure> {
+    /// What others read who wait for this stage.
+    fn holder(&self) -> Holder {
+        Holder::of_stage(self.run.id, &self.instance.id)
+    }
+
+    fn attempts(&self, reuse: &mut Reuse<'_>, ran: &mut bool, room: &mut Room) -> Result<Ended, Failure> {
         let mut backoff = self.instance.retry.backoff;
         let mut number = 1;
         loop {
             let began = Instant::now();
-            *ran = true;
-            let failed = match self.attempt(reuse, number, tell)? {
+            let outcome = self.attempt(reuse, number, room)?;
+            *ran |= !matches!(outcome, Outcome::NotStarted(_));
+            let failed = match outcome {
                 Outcome::Finished(StageResult::Succeeded(success)) => return self.take(*success, began.elapsed()),
                 Outcome::Finished(StageResult::Interrupted) | Outcome::Cancelled => {
                     return Ok(Ended::Interrupted { ran: true });
@@ -158,69 +172,67 @@ impl StageTask<'_> {
                 return Err(failure);
             }
             let (stage, seconds) = (self.instance.id.clone(), backoff.as_secs_f64());
-            tell(EventBody::StageRetrying { stage, message: failure.message, seconds });
-            if !self.sleep(backoff) {
-                return Ok(Ended::Interrupted { ran: true });
+            room.tell(EventBody::StageRetrying { stage, message: failure.message, seconds });
+            if !room.sleep(backoff) || !room.enter() {
+                return Ok(Ended::Interrupted { ran: *ran });
             }
             backoff *= 2;
             number += 1;
         }
     }
 
-    fn attempt(&self, reuse: &mut Reuse<'_>, number: u32, tell: Tell<'_>) -> Result<Outcome, Failure> {
+    fn attempt(&self, reuse: &mut Reuse<'_>, number: u32, room: &Room) -> Result<Outcome, Failure> {
         let dir = self.folder();
         attempt::make(&dir)?;
-        let task = request::task(self, reuse)?;
-        tell(EventBody::StageStarted {
+        let task = request::task(self, reuse, room.grant())?;
+        room.tell(EventBody::StageStarted {
             stage: self.instance.id.clone(),
             kind: self.instance.kind,
             key: self.preimage.as_ref().map(Preimage::key),
             attempt: number,
             reasons: self.reasons.clone(),
         });
-        let mut observe = |event: neftpipe_protocol::event::Event| self.heard(event.body, reuse, tell);
+        let mut observe = |event: neftpipe_protocol::event::Event| self.heard(event.body, reuse, room);
         let outcome = self.run.executor.execute(&task, &mut observe, &self.run.stop);
         if let Err(failure) = reuse.keep_rows(&dir) {
-            self.warn_not_kept(&failure, tell);
+            self.warn_not_kept(&failure, room);
         }
         attempt::keep_logs(&dir, &self.logs());
         Ok(outcome)
     }
 
     /// Passes on what a worker said, and keeps what it saved. What cannot be kept costs time, not the result.
-    fn heard(&self, body: WorkerEvent, reuse: &mut Reuse<'_>, tell: Tell<'_>) {
+    fn heard(&self, body: WorkerEvent, reuse: &mut Reuse<'_>, room: &Room) {
+        match body {
+            WorkerEvent::Saved { what } => {
+                if let Err(failure) = reuse.keep(&self.folder(), &what) {
+                    self.warn_not_kept(&failure, room);
+                }
+            }
+            body => self.pass_on(body, None, room),
+        }
+    }
+
+    /// Passes on what a worker said: our own, or that of another process which does the same work.
+    fn pass_on(&self, body: WorkerEvent, other: Option<&str>, room: &Room) {
         let stage = self.instance.id.clone();
         match body {
             WorkerEvent::Progress { done, total, unit, message } => {
-                tell(EventBody::StageProgress { stage, done, total, unit, message });
+                let message = other.map_or(message, |other| Some(format!("in {other}")));
+                room.tell(EventBody::StageProgress { stage, done, total, unit, message });
             }
-            WorkerEvent::Metric { step, values } => tell(EventBody::StageMetric { stage, step, values }),
-            WorkerEvent::Warning { code, message } => tell(EventBody::StageWarning { stage, code, message }),
-            WorkerEvent::Saved { what } => {
-                if let Err(failure) = reuse.keep(&self.folder(), &what) {
-                    self.warn_not_kept(&failure, tell);
-                }
-            }
-            WorkerEvent::Started { .. } | WorkerEvent::Sample { .. } | WorkerEvent::Finished => {}
+            WorkerEvent::Metric { step, values } => room.tell(EventBody::StageMetric { stage, step, values }),
+            WorkerEvent::Warning { code, message } => room.tell(EventBody::StageWarning { stage, code, message }),
+            WorkerEvent::Started { .. }
+            | WorkerEvent::Sample { .. }
+            | WorkerEvent::Saved { .. }
+            | WorkerEvent::Finished => {}
         }
     }
 
-    fn warn_not_kept(&self, failure: &Failure, tell: Tell<'_>) {
+    fn warn_not_kept(&self, failure: &Failure, room: &Room) {
         let message = format!("what was saved on the way is not kept: {failure}");
-        tell(EventBody::StageWarning { stage: self.instance.id.clone(), code: "not_kept".to_owned(), message });
-    }
-
-    fn is_stopping(&self) -> bool {
-        self.run.stop.level() > Level::Run
-    }
-
-    /// Sleeps, unless the run is to stop. Says whether to go on.
-    fn sleep(&self, span: Duration) -> bool {
-        let until = Instant::now() + span;
-        while Instant::now() < until && !self.is_stopping() {
-            std::thread::sleep(LOOK_AGAIN.min(span));
-        }
-        !self.is_stopping()
+        room.tell(EventBody::StageWarning { stage: self.instance.id.clone(), code: "not_kept".to_owned(), message });
     }
 
     /// The attempt directory.
@@ -312,13 +324,13 @@ impl StageTask<'_> {
                 FailureClass::Usage | FailureClass::Internal => false,
             },
             Outcome::Died { .. } | Outcome::TimedOut(_) => true,
-            Outcome::Finished(_) | Outcome::Cancelled => false,
+            Outcome::Finished(_) | Outcome::Cancelled | Outcome::NotStarted(_) => false,
         }
     }
 
     fn failure_of(&self, outcome: Outcome) -> Failure {
         match outcome {
-            Outcome::Finished(StageResult::Failed(failure)) => failure,
+            Outcome::Finished(StageResult::Failed(failure)) | Outcome::NotStarted(failure) => failure,
             Outcome::Died { status, killed } => {
                 let message = exec::with_last_lines(format!("its program died: {status}"), &self.logs());
                 if killed {

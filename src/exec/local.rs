@@ -1,9 +1,11 @@
 //! Attempts in child processes of this one.
 
 use std::fs::{self, File};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Component, Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use neftpipe_protocol::Failure;
 use neftpipe_protocol::event::Event;
@@ -12,6 +14,8 @@ use neftpipe_protocol::request::{EVENTS_FILE, REQUEST_FILE, RESULT_FILE, StageRe
 use neftpipe_protocol::worker::{io_failure, write_json};
 
 use super::attempt::{STDERR_FILE, STDOUT_FILE};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGKILL, SIGTERM, SIGUSR1};
+
 use super::command;
 use super::mask;
 use super::process::{self, Ended};
@@ -27,6 +31,9 @@ const SCRIPT_FILE: &str = "script.sh";
 /// Linux takes single arguments below 128 KiB.
 const LONGEST_ARGUMENT_BYTES: usize = 100_000;
 
+/// A signal to all processes of a job reaches us within this time after it ended a program of ours.
+const HEARD_LATER: Duration = Duration::from_millis(500);
+
 /// Carries out attempts on this machine.
 #[derive(Debug)]
 pub struct Local {
@@ -40,24 +47,22 @@ impl Local {
         Self { workers, watchdog: OnceLock::new() }
     }
 
-    fn attempt(&self, task: &Task, observe: &mut dyn FnMut(Event), stop: &Stop) -> Result<Outcome, Failure> {
-        let attempt = &task.request.attempt;
-        let tmp = attempt.join(TMP_DIR);
+    /// The program of a task, ready to be started.
+    fn program(&self, task: &Task) -> Result<Command, Failure> {
+        let tmp = task.request.attempt.join(TMP_DIR);
         fs::create_dir_all(&tmp).map_err(|error| io_failure("create", &tmp, &error))?;
-        let program = match &task.command {
-            Some(command) => shell(task, command)?,
-            None => self.worker(task)?,
-        };
-        let mut tail = Tail::open(&attempt.join(EVENTS_FILE));
-        let ended = process::run(program, attempt, self.watchdog()?, task.timeout, stop, &mut || tail.read(observe))
-            .map_err(|error| Failure::environment(format!("{} cannot be started: {error}", task.request.stage)))?;
         match &task.command {
-            Some(command) => {
-                mask_logs(attempt, command)?;
-                of_command(task, ended)
-            }
-            None => of_worker(task, ended),
+            Some(command) => shell(task, command),
+            None => self.worker(task),
         }
+    }
+
+    fn run(&self, task: &Task, observe: &mut dyn FnMut(Event), stop: &Stop) -> Result<Ended, Failure> {
+        let program = self.program(task)?;
+        let attempt = &task.request.attempt;
+        let mut tail = Tail::open(&attempt.join(EVENTS_FILE));
+        process::run(program, attempt, self.watchdog()?, task.timeout, stop, &mut || tail.read(observe))
+            .map_err(|error| Failure::environment(format!("{} cannot be started: {error}", task.request.stage)))
     }
 
     fn worker(&self, task: &Task) -> Result<Command, Failure> {
@@ -87,7 +92,12 @@ impl Local {
 
 impl Executor for Local {
     fn execute(&self, task: &Task, observe: &mut dyn FnMut(Event), stop: &Stop) -> Outcome {
-        self.attempt(task, observe, stop).unwrap_or_else(|failure| Outcome::Finished(StageResult::Failed(failure)))
+        match self.run(task, observe, stop) {
+            Ok(ended) => {
+                of_program(task, ended, stop).unwrap_or_else(|failure| Outcome::Finished(StageResult::Failed(failure)))
+            }
+            Err(failure) => Outcome::NotStarted(failure),
+        }
     }
 
     fn torch_worker(&self) -> Option<PathBuf> {
@@ -134,6 +144,30 @@ fn show_gpus(task: &Task, program: &mut Command) {
     }
 }
 
+fn of_program(task: &Task, ended: Ended, stop: &Stop) -> Result<Outcome, Failure> {
+    let ended = match ended {
+        Ended::Exited(status) if was_asked(task, status)? && stop.comes_within(HEARD_LATER) => Ended::Stopped(status),
+        other => other,
+    };
+    match &task.command {
+        Some(command) => {
+            mask_logs(&task.request.attempt, command)?;
+            of_command(task, ended)
+        }
+        None => of_worker(task, ended),
+    }
+}
+
+/// Whether a program ended as one does that was asked to, though not by us. A cluster asks every process of a job at the
+/// same time, and the program may be faster than we are.
+fn was_asked(task: &Task, status: ExitStatus) -> Result<bool, Failure> {
+    const ASKING: [i32; 4] = [SIGHUP, SIGINT, SIGUSR1, SIGTERM];
+    const OF_SHELLS: i32 = 128;
+    let signal = status.signal().or_else(|| status.code().map(|code| code - OF_SHELLS));
+    let by_signal = signal.is_some_and(|signal| ASKING.contains(&signal));
+    Ok(by_signal || (task.command.is_none() && matches!(read_result(task)?, Some(StageResult::Interrupted))))
+}
+
 /// The end of a worker: its exit status and its result must agree.
 fn of_worker(task: &Task, ended: Ended) -> Result<Outcome, Failure> {
     let result = read_result(task)?;
@@ -149,6 +183,9 @@ fn of_worker(task: &Task, ended: Ended) -> Result<Outcome, Failure> {
         (Ended::Stopped(_), Some(result @ StageResult::Interrupted)) => Outcome::Finished(result),
         (Ended::Stopped(_), _) => Outcome::Cancelled,
         (Ended::TimedOut, _) => Outcome::TimedOut(task.timeout.unwrap_or_default()),
+        (Ended::Exited(_), Some(StageResult::Interrupted)) => {
+            Outcome::Died { status: "somebody else asked it to stop".to_owned(), killed: true }
+        }
         (Ended::Exited(status), _) => died(status),
     })
 }
@@ -208,8 +245,6 @@ fn is_reached_without_links(folder: &Path, path: &Path) -> bool {
     path.canonicalize().is_ok_and(|path| path == root.join(below))
 }
 
-fn died(status: std::process::ExitStatus) -> Outcome {
-    use std::os::unix::process::ExitStatusExt;
-    const SIGKILL: i32 = 9;
+fn died(status: ExitStatus) -> Outcome {
     Outcome::Died { status: status.to_string(), killed: status.signal() == Some(SIGKILL) }
 }

@@ -18,6 +18,7 @@ mod workers;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use neftpipe_protocol::Failure;
 use neftpipe_protocol::event::Event;
 use neftpipe_protocol::request::{Request, StageResult};
 
@@ -47,6 +48,8 @@ pub struct Task {
 pub enum Outcome {
     /// The program ran to its end and left a result.
     Finished(StageResult),
+    /// The program could not be started.
+    NotStarted(Failure),
     /// The program ended without one.
     Died {
         /// `exit status 2`, `signal 9`.

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
@@ -50,6 +51,15 @@ impl Stop {
     /// Makes it at least this urgent.
     pub fn request(&self, level: Level) {
         self.0.fetch_max(level as u8, Ordering::SeqCst);
+    }
+
+    /// Waits at most this long for a wish to stop, and says whether there is one.
+    pub fn comes_within(&self, patience: Duration) -> bool {
+        let until = Instant::now() + patience;
+        while self.level() == Level::Run && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.level() > Level::Run
     }
 
     /// How urgent it is.

@@ -13,7 +13,6 @@ use neftpipe_protocol::Digest;
 
 use super::error::{Result, StoreError};
 use super::files::{remove_file, remove_tree};
-use super::lock::Guard;
 use super::{Entry, Store, layout};
 
 /// What stays.
@@ -75,7 +74,7 @@ impl Store {
     /// # Errors
     /// Where the store cannot be read or written. What was removed until then was garbage, and the rest is whole.
     pub fn collect(&self, policy: &Policy) -> Result<Collected> {
-        let _alone = Guard::exclusive(&self.path(layout::COLLECTOR))?;
+        let _alone = self.collecting()?;
         let mut collected = Collected::default();
         let live = self.live_entries(policy, &mut collected)?;
         collected.kept_bytes = live.bytes;

@@ -9,6 +9,7 @@ use super::files::write_atomic;
 pub const ATTEMPTS: &str = "attempts";
 pub const BLOBS: &str = "blobs";
 pub const COLLECTOR: &str = "locks/collector";
+pub const COLLECTOR_LEASES: &str = "locks/collector.leases";
 pub const CORRUPT: &str = "corrupt";
 pub const ENTRIES: &str = "entries";
 pub const HISTORY: &str = "history";

@@ -35,7 +35,7 @@ pub use error::{Result, StoreError};
 pub use exchange::Taken;
 pub use files::remove_tree;
 pub use gc::{Collected, Policy};
-pub use lock::{Guard, Lock, Waiting};
+pub use lock::{Holder, Lock, Locking, Waiting};
 pub use manifest::Manifest;
 pub use usage::Usage;
 pub use verify::Verified;
@@ -48,6 +48,7 @@ use manifest::Manifests;
 #[derive(Debug)]
 pub struct Store {
     root: PathBuf,
+    locking: Locking,
     identities: Mutex<Identities>,
     manifests: Mutex<Manifests>,
     damage: Mutex<Vec<Damage>>,
@@ -68,11 +69,20 @@ impl Store {
     /// # Errors
     /// Where the folder cannot be made or read, or was written by a version with another layout.
     pub fn open(root: &Path) -> Result<Self> {
+        layout::prepare(root)?;
+        Self::open_with(root, Locking::fit_for(root))
+    }
+
+    /// The same with this way of locking. All who use a store must lock it in the same way.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with(root: &Path, locking: Locking) -> Result<Self> {
         let root = std::path::absolute(root).map_err(StoreError::io("find", root))?;
         layout::prepare(&root)?;
         let identities = Mutex::new(Identities::load(&root.join(layout::IDENTITIES)));
         let manifests = Mutex::new(Manifests::load(&root.join(layout::MANIFESTS)));
-        Ok(Self { root, identities, manifests, damage: Mutex::default() })
+        Ok(Self { root, locking, identities, manifests, damage: Mutex::default() })
     }
 
     /// Whether there is a store in this folder.
