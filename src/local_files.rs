@@ -23,7 +23,7 @@ pub struct LocalFile {
 pub fn of_source(root: &Path, select: &[String]) -> Result<Vec<LocalFile>, Failure> {
     let metadata = std::fs::metadata(root).map_err(|error| absent(root, &error))?;
     if metadata.is_file() {
-        let name = root.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = root.file_name().unwrap_or_default().to_str().ok_or_else(|| not_utf8(root))?.to_owned();
         return Ok(vec![LocalFile { name, path: root.to_owned() }]);
     }
     if select.is_empty() {
@@ -74,6 +74,9 @@ fn walk(root: &Path, start: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<
         let relative = entry.path().strip_prefix(root).unwrap_or(entry.path());
         let name = relative.to_string_lossy().replace(std::path::MAIN_SEPARATOR, "/");
         if entry.file_type().is_file() && wanted(&name) {
+            if relative.to_str().is_none() {
+                return Err(not_utf8(relative));
+            }
             files.push(LocalFile { name, path: entry.into_path() });
         }
     }
@@ -86,6 +89,11 @@ fn some(root: &Path, files: Vec<LocalFile>, globs: &[String]) -> Result<Vec<Loca
         return Err(Failure::environment(format!("there is no file{selected} in {}", root.display())));
     }
     Ok(files)
+}
+
+/// Two such names could look the same in a key.
+fn not_utf8(name: &Path) -> Failure {
+    Failure::data(format!("the file name {name:?} is not UTF-8")).with_hint("rename the file, or leave it out")
 }
 
 fn absent(root: &Path, error: &std::io::Error) -> Failure {

@@ -5,6 +5,7 @@
 
 mod attempt;
 mod chain;
+mod disk;
 mod dispatcher;
 pub mod event;
 pub mod lockfile;

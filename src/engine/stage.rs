@@ -16,7 +16,7 @@ use super::event::EventBody;
 use super::reuse::Reuse;
 use super::room::Room;
 use super::waiting::Followed;
-use super::{Run, attempt, request};
+use super::{Run, attempt, disk, request};
 use crate::exec::{self, Outcome};
 use crate::plan::{self, Preimage, Reason};
 use crate::spec::model::Instance;
@@ -75,7 +75,8 @@ impl StageTask<'_> {
             let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref().copied());
             Err(Failure::internal(format!("{}: {}", self.instance.id, text.unwrap_or("a panic without a message"))))
         });
-        ended.unwrap_or_else(|failure| Ended::Failed { failure, ran })
+        let at_fault = |failure| disk::blame_if_full(failure, self.run.store, &self.folder());
+        ended.unwrap_or_else(|failure| Ended::Failed { failure: at_fault(failure), ran })
     }
 
     fn locked(&self, reuse: &mut Reuse<'_>, ran: &mut bool, room: &mut Room) -> Result<Ended, Failure> {

@@ -61,6 +61,12 @@ pub fn remove_file(path: &Path) -> Result<()> {
     }
 }
 
+/// Size of a file, or of all files of a folder.
+pub fn bytes_of(path: &Path) -> u64 {
+    let files = walkdir::WalkDir::new(path).into_iter().flatten().filter(|item| item.file_type().is_file());
+    files.filter_map(|item| item.metadata().ok()).map(|metadata| metadata.len()).sum()
+}
+
 /// Reads a file; none where there is none.
 pub fn read_optional(path: &Path) -> Result<Option<Vec<u8>>> {
     match fs::read(path) {

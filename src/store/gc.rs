@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use neftpipe_protocol::Digest;
 
 use super::error::{Result, StoreError};
-use super::files::{remove_file, remove_tree};
+use super::files::{bytes_of, remove_file, remove_tree};
 use super::{Entry, Store, layout};
 
 /// What stays.
@@ -224,12 +224,6 @@ fn is_younger(path: &Path, age: Duration) -> Result<bool> {
 
 fn digest_in(path: &Path) -> Option<Digest> {
     path.file_name()?.to_str()?.parse().ok()
-}
-
-/// Size of a file, or of all files of a folder.
-fn bytes_of(path: &Path) -> u64 {
-    let files = walkdir::WalkDir::new(path).into_iter().flatten().filter(|item| item.file_type().is_file());
-    files.filter_map(|item| item.metadata().ok()).map(|metadata| metadata.len()).sum()
 }
 
 fn children(folder: &Path) -> Result<Vec<PathBuf>> {

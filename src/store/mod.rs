@@ -33,7 +33,7 @@ pub use artifact::{Artifact, ArtifactFile};
 pub use entry::{Entry, Lookup, Outputs};
 pub use error::{Result, StoreError};
 pub use exchange::Taken;
-pub use files::remove_tree;
+pub use files::{bytes_of, remove_tree};
 pub use gc::{Collected, Policy};
 pub use lock::{Holder, Lock, Locking, Waiting};
 pub use manifest::Manifest;

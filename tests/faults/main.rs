@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 mod bench;
 mod clock;
 mod concurrent;
+mod disk;
 mod kills;
 mod mutants;
 mod paths;
@@ -21,6 +22,7 @@ mod pipelines;
 mod processes;
 mod publishing;
 mod random;
+mod secrets;
 mod worker;
 
 /// How many of `all` faults this run makes.
