@@ -12,6 +12,9 @@ use crate::plan::{Node, Plan, Reason, State};
 use crate::spec::model::Pipeline;
 use crate::ui::printer::{DIM, styled};
 
+/// Characters of the longest state.
+const STATE: usize = "pending".len();
+
 /// Say what a run would do, and why: what is cached, what would run, what waits for it.
 #[derive(Debug, Args)]
 pub struct PlanArgs {
@@ -41,7 +44,7 @@ pub(super) fn print(context: &Context, chosen: &Chosen, plan: &Plan) -> Result<(
         }
         return Ok(context.printer.json(&value)?);
     }
-    Ok(context.printer.line(text(&chosen.pipeline, plan, forecast.as_ref()))?)
+    Ok(context.printer.line(text(&chosen.pipeline, plan, forecast.as_ref(), context.printer.width()))?)
 }
 
 fn add_forecast(value: &mut Value, plan: &Plan, forecast: &Forecast) {
@@ -70,7 +73,7 @@ pub(super) fn json(pipeline: &Pipeline, plan: &Plan) -> Value {
     json!({ "version": 1, "pipeline": pipeline.name, "stages": stages, "counts": plan.counts() })
 }
 
-fn text(pipeline: &Pipeline, plan: &Plan, forecast: Option<&Forecast>) -> String {
+fn text(pipeline: &Pipeline, plan: &Plan, forecast: Option<&Forecast>, terminal: Option<usize>) -> String {
     let counts = plan.counts();
     let mut text = format!(
         "{}: {} to run, {} waiting for them, {} cached{}\n",
@@ -85,12 +88,15 @@ fn text(pipeline: &Pipeline, plan: &Plan, forecast: Option<&Forecast>) -> String
     }
     let width = nodes(pipeline, plan).map(|(_, id, ..)| id.chars().count()).max().unwrap_or(0).min(60);
     for (index, id, _, node) in nodes(pipeline, plan) {
-        let state = format!("{}{}", mark(node.state), " ".repeat("pending".len() - node.state.name().len()));
+        let state = format!("{}{}", mark(node.state), " ".repeat(STATE - node.state.name().len()));
         let time = forecast.map_or(String::new(), |forecast| format!("  {:>6}", forecast.time_of(index)));
-        let line = format!("  {state}  {id:<width$}{time}  {}", styled(DIM, why(node)));
-        text += &match why(node).is_empty() {
-            true => format!("  {state}  {}\n", format!("{id:<width$}{time}").trim_end()),
-            false => format!("{line}\n"),
+        let told = format!("{id:<width$}{time}");
+        let why = why(node);
+        let fits = terminal.is_none_or(|terminal| STATE + 6 + told.chars().count() + why.chars().count() <= terminal);
+        text += &match why.is_empty() {
+            true => format!("  {state}  {}\n", told.trim_end()),
+            false if fits => format!("  {state}  {told}  {}\n", styled(DIM, why)),
+            false => format!("  {state}  {}\n  {:STATE$}    {}\n", told.trim_end(), "", styled(DIM, why)),
         };
     }
     text.trim_end().to_owned()

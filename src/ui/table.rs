@@ -13,7 +13,8 @@ pub fn table(heading: &[String], rows: &[Vec<String>]) -> String {
     });
     for (index, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, 2));
-        let numeric = |cell: &String| cell.is_empty() || cell.trim_end_matches('%').parse::<f64>().is_ok();
+        let number = |cell: &str| cell.split(" ±").next().unwrap_or(cell).trim_end_matches('%').parse::<f64>().is_ok();
+        let numeric = |cell: &String| cell.is_empty() || number(cell);
         if !rows.is_empty() && rows.iter().filter_map(|row| row.get(index)).all(numeric) {
             column.set_cell_alignment(CellAlignment::Right);
         }

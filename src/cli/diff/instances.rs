@@ -63,14 +63,14 @@ pub(super) fn diff(context: &Context, store: &Store, a: &Side, b: &Side, all: bo
     if same_bytes {
         text += &format!("\n{}\n", styled(DIM, "the artifacts are the same, byte for byte"));
     }
-    text += &section("Parameters", &changes_table(&params, false));
-    text += &section("Inputs", &slots_table(&inputs));
-    text += &section("Figures", &changes_table(&figures, true));
+    text += &section("Parameters", &sides(&shown(&params), width));
+    text += &section("Inputs", &sides(&shown_slots(&inputs), width));
+    text += &section("Figures", &figures_table(&figures));
     let same = figures_a.iter().filter(|(name, value)| figures_b.get(*name) == Some(value)).count();
     if same > 0 {
         text += &styled(DIM, format!("{same} figures are the same\n"));
     }
-    text += &section("Made", &changes_table(&made, false));
+    text += &section("Made", &sides(&shown(&made), width));
     if let Some(rows) = rows {
         text += &section("Rows", &rows.text(width, all));
     }
@@ -123,21 +123,39 @@ fn less(b: &Value, a: &Value) -> Option<Value> {
     }
 }
 
-fn changes_table(changes: &[Change], with_difference: bool) -> String {
-    if changes.is_empty() {
+/// A name with what either side has, as it is read.
+type Pair = [String; 3];
+
+/// Both sides in columns; one below the other where they are wider than the terminal.
+fn sides(pairs: &[Pair], width: usize) -> String {
+    if pairs.is_empty() {
         return String::new();
     }
-    let heading = ["", "A", "B", "B − A"].map(String::from);
-    let columns = if with_difference { 4 } else { 3 };
-    let shown = |value: &Value| if value.is_null() { "—".to_owned() } else { clip(&cell(value), 60) };
+    let rows: Vec<Vec<String>> = pairs.iter().map(|pair| pair.to_vec()).collect();
+    let text = table(&["", "A", "B"].map(String::from), &rows);
+    if text.lines().all(|line| line.chars().count() <= width) {
+        return text;
+    }
+    pairs.iter().map(|[name, a, b]| format!("{name}\n  A {a}\n  B {b}\n")).collect()
+}
+
+fn shown(changes: &[Change]) -> Vec<Pair> {
+    changes.iter().map(|change| [change.name.clone(), value(&change.a), value(&change.b)]).collect()
+}
+
+fn value(value: &Value) -> String {
+    if value.is_null() { "—".to_owned() } else { clip(&cell(value), 60) }
+}
+
+fn figures_table(changes: &[Change]) -> String {
     let row = |change: &Change| {
         let difference = change.difference.as_ref();
         let sign = if difference.and_then(Value::as_f64).is_some_and(|number| number > 0.0) { "+" } else { "" };
         let difference = format!("{sign}{}", difference.map_or(String::new(), cell));
-        let cells = [change.name.clone(), shown(&change.a), shown(&change.b), difference];
-        cells[..columns].to_vec()
+        vec![change.name.clone(), value(&change.a), value(&change.b), difference]
     };
-    table(&heading[..columns], &changes.iter().map(row).collect::<Vec<_>>())
+    let rows: Vec<Vec<String>> = changes.iter().map(row).collect();
+    if rows.is_empty() { String::new() } else { table(&["", "A", "B", "B − A"].map(String::from), &rows) }
 }
 
 fn slots(a: &Side, b: &Side) -> Vec<Slot> {
@@ -168,17 +186,13 @@ fn inputs(side: &Side) -> Vec<(String, Vec<Input>)> {
     slots.chain(contents).collect()
 }
 
-fn slots_table(slots: &[Slot]) -> String {
-    let mut rows = Vec::new();
-    for Slot { slot, a, b } in slots {
-        for at in 0..a.len().max(b.len()) {
-            if a.get(at) != b.get(at) {
-                let shown = |side: &[Input]| side.get(at).map_or("—".to_owned(), Input::text);
-                rows.push(vec![slot.clone(), shown(a), shown(b)]);
-            }
-        }
-    }
-    if rows.is_empty() { String::new() } else { table(&["", "A", "B"].map(String::from), &rows) }
+fn shown_slots(slots: &[Slot]) -> Vec<Pair> {
+    let pairs = slots.iter().flat_map(|Slot { slot, a, b }| {
+        let differing = (0..a.len().max(b.len())).filter(|&at| a.get(at) != b.get(at));
+        let shown = |side: &[Input], at: usize| side.get(at).map_or("—".to_owned(), Input::text);
+        differing.map(move |at| [slot.clone(), shown(a, at), shown(b, at)])
+    });
+    pairs.collect()
 }
 
 impl Input {

@@ -4,6 +4,8 @@ mod instances;
 mod rows;
 mod runs;
 
+use std::collections::HashSet;
+
 use clap::Args;
 
 use super::reference::{self, Target};
@@ -43,7 +45,9 @@ enum Sides {
 
 pub(super) fn run(context: &Context, args: &DiffArgs) -> CliResult {
     let store = context.store_here()?;
-    match (side(context, &store, &args.a)?, side(context, &store, &args.b)?) {
+    let mut introduced = HashSet::new();
+    let mut side = |text: &str| side(context, &store, text, &mut introduced);
+    match (side(&args.a)?, side(&args.b)?) {
         (Sides::Run(a), Sides::Run(b)) => runs::diff(context, &store, &a, &b)?,
         (Sides::Instance(a), Sides::Instance(b)) => instances::diff(context, &store, &a, &b, args.all)?,
         _ => return context.refuse("a run is compared with a run, and an instance with an instance"),
@@ -51,11 +55,13 @@ pub(super) fn run(context: &Context, args: &DiffArgs) -> CliResult {
     Ok(Exit::Success)
 }
 
-fn side(context: &Context, store: &Store, text: &str) -> Result<Sides, CliError> {
+fn side(context: &Context, store: &Store, text: &str, introduced: &mut HashSet<String>) -> Result<Sides, CliError> {
     match reference::resolve(store, text)? {
         Target::Run(run) => Ok(Sides::Run(run)),
         Target::Instances(run, mut found) if found.len() == 1 => {
-            introduce(context, &run);
+            if introduced.insert(run.run.clone()) {
+                introduce(context, &run);
+            }
             let named = reference::named(&run, found.remove(0))?;
             Ok(Sides::Instance(Box::new(Side::of(named, Some(run.run)))))
         }

@@ -54,11 +54,8 @@ fn heading(name: &str, run: &RunRecord) -> String {
     let RunRecord { run, pipeline, started, outcome, seconds: spent, .. } = run;
     let spent = spent.map_or(String::new(), |spent| format!(" in {}", seconds(spent)));
     let ended = outcome.map_or("unfinished", |outcome| RunState::from(outcome).name());
-    format!(
-        "{}  {}",
-        styled(HEADING, format!("{name}  {run}")),
-        styled(DIM, format!("{pipeline} · {started} · {ended}{spent}"))
-    )
+    let told = styled(DIM, format!("   {pipeline} · {started} · {ended}{spent}"));
+    format!("{}\n{told}", styled(HEADING, format!("{name}  {run}")))
 }
 
 /// What of the key differs. Where a result is gone, or was never made, what the records know of it.

@@ -9,6 +9,8 @@ use crate::ui::table::{cell, clip, table};
 
 /// Characters of a cell that are shown.
 const WIDEST_CELL: usize = 44;
+/// What the name of a figure's standard error ends in.
+const ERROR: &str = "_standard_error";
 /// Spaces after a column.
 const GAP: usize = 2;
 
@@ -38,11 +40,17 @@ impl Frame {
                 Group::Identity if column.name == "id" => !self.axes_tell_all(),
                 Group::Identity => column.varies && column.name != "key",
                 Group::Axes | Group::Values => true,
-                Group::Params => column.varies && !self.is_axis(&column.name),
-                Group::Metrics => column.varies || alone,
-                Group::Provenance => column.varies && !is_of_its_run(&column.name),
+                Group::Params => column.varies && !self.is(Group::Axes, &column.name),
+                Group::Metrics => (column.varies || alone) && !self.is_error(column),
+                Group::Provenance => !is_of_its_run(&column.name) && self.is_mixed(at),
             }
         })
+    }
+
+    /// Whether rows that say something say different things.
+    fn is_mixed(&self, at: usize) -> bool {
+        let mut said = self.rows.iter().map(|row| &row[at]).filter(|value| !value.is_null());
+        said.next().is_some_and(|first| said.any(|value| value != first))
     }
 
     /// Columns that say the same of every row.
@@ -51,12 +59,34 @@ impl Frame {
         (0..self.columns.len()).filter(move |&at| {
             let column = &self.columns[at];
             let said = !column.varies && !self.rows.iter().all(|row| row[at].is_null());
-            said && (column.group == Group::Params || (several && column.group == Group::Metrics))
+            let is_figure = several && column.group == Group::Metrics;
+            let is_told = self.is_error(column) || (is_figure && self.is(Group::Params, &column.name));
+            said && !is_told && (column.group == Group::Params || is_figure)
         })
     }
 
-    fn is_axis(&self, name: &str) -> bool {
-        self.columns.iter().any(|column| column.group == Group::Axes && column.name == name)
+    fn is(&self, group: Group, name: &str) -> bool {
+        self.columns.iter().any(|column| column.group == group && column.name == name)
+    }
+
+    /// The column of a figure's standard error.
+    fn error_of(&self, column: &Column) -> Option<usize> {
+        let name = format!("{}{ERROR}", column.name);
+        self.columns.iter().position(|other| other.group == column.group && other.name == name)
+    }
+
+    /// Whether a column is the standard error of a figure that is shown, and stands in its cells.
+    fn is_error(&self, column: &Column) -> bool {
+        column.name.strip_suffix(ERROR).is_some_and(|figure| self.is(column.group, figure))
+    }
+
+    /// A value as it is read, with its standard error.
+    fn cell(&self, at: usize, row: &[Value]) -> String {
+        let own = cell(&row[at]);
+        match self.error_of(&self.columns[at]).map(|error| &row[error]) {
+            Some(error) if !error.is_null() => format!("{own} ±{}", cell(error)),
+            _ => own,
+        }
     }
 
     /// Whether rows are told apart by their axes, so that names may be left out.
@@ -71,9 +101,11 @@ impl Frame {
 
     fn text_column(&self, at: usize) -> TextColumn {
         let Column { group, name, .. } = &self.columns[at];
-        let cells: Vec<String> = self.rows.iter().map(|row| clip(&cell(&row[at]), WIDEST_CELL)).collect();
+        let cells: Vec<String> = self.rows.iter().map(|row| clip(&self.cell(at, row), WIDEST_CELL)).collect();
         let widest = cells.iter().chain([name]).map(|text| text.chars().count()).max().unwrap_or(0);
-        let is_key = matches!(group, Group::Identity | Group::Axes);
+        let is_first_value =
+            *group == Group::Values && self.columns.iter().position(|own| own.group == *group) == Some(at);
+        let is_key = matches!(group, Group::Identity | Group::Axes) || is_first_value;
         TextColumn { name: name.clone(), cells, width: widest + GAP, is_key }
     }
 
@@ -84,7 +116,7 @@ impl Frame {
     }
 
     fn pair(&self, at: usize) -> String {
-        format!("{} {}", self.columns[at].name, clip(&cell(&self.rows[0][at]), WIDEST_CELL))
+        format!("{} {}", self.columns[at].name, clip(&self.cell(at, &self.rows[0]), WIDEST_CELL))
     }
 }
 
