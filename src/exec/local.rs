@@ -20,7 +20,7 @@ use super::command;
 use super::mask;
 use super::process::{self, Ended};
 use super::tail::Tail;
-use super::watchdog::Watchdog;
+use super::watchdog::{Watchdog, gated};
 use super::{CommandTask, Executor, Outcome, Stop, Task, Workers, with_last_lines};
 use crate::env;
 
@@ -71,7 +71,7 @@ impl Local {
         write_json(&path, request)?;
         let events = request.attempt.join(EVENTS_FILE);
         File::create(&events).map_err(|error| io_failure("write", &events, &error))?;
-        let mut program = Command::new(self.workers.program(request.kind)?);
+        let mut program = gated(self.workers.program(request.kind)?);
         program.args(["exec", "--request"]).arg(path).current_dir(&request.attempt);
         program.env("TMPDIR", request.attempt.join(TMP_DIR)).env("OMP_NUM_THREADS", request.threads.to_string());
         // Threads that spin while they wait take the cores from whoever else works on this machine.
@@ -107,7 +107,7 @@ impl Executor for Local {
 
 /// A command sees nothing of our environment but what it cannot do without and what it names.
 fn shell(task: &Task, command: &CommandTask) -> Result<Command, Failure> {
-    let mut program = Command::new("/bin/sh");
+    let mut program = gated("/bin/sh");
     if command.script.len() < LONGEST_ARGUMENT_BYTES {
         program.arg("-c").arg(&command.script);
     } else {

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -29,7 +29,7 @@ pub enum Ended {
     Stopped(ExitStatus),
 }
 
-/// Starts a program in a process group of its own, its output going to files in `logs`, and waits until it has ended.
+/// Starts a [gated](super::watchdog::gated) program in a process group of its own, its output going to files in `logs`, and waits until it has ended.
 /// `tick` is called several times a second, and once after the end. What is left of the group is then killed, so that
 /// nobody writes any more to what the program left.
 ///
@@ -44,13 +44,10 @@ pub fn run(
     tick: &mut dyn FnMut(),
 ) -> io::Result<Ended> {
     command
-        .stdin(Stdio::null())
         .stdout(File::options().create(true).append(true).open(logs.join(STDOUT_FILE))?)
         .stderr(File::options().create(true).append(true).open(logs.join(STDERR_FILE))?);
-    watchdog.enlist(&mut command)?;
-    let child = command.spawn()?;
-    drop(command); // the closure that it holds keeps the watchdog's pipe open
-    let mut group = Group { leader: child, watchdog, reaped: false };
+    let leader = watchdog.start_program(&mut command)?;
+    let mut group = Group { leader, watchdog, reaped: false };
     let asked = group.wait(timeout, stop, tick)?;
     let status = group.end()?;
     tick();

@@ -2,9 +2,12 @@
 //!
 //! A small shell process reads from a pipe which process groups live. When the pipe closes, because this process ended in
 //! whatever way, it kills those that are left. It has a group of its own, so that killing ours does not reach it.
+//!
+//! Programs are started without a copy of this process (`fork` would take longer the larger the pipeline is), so they
+//! cannot say themselves that they live before they run: a gate holds them until this process has said it.
 
+use std::ffi::OsStr;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Mutex;
@@ -19,6 +22,9 @@ while read -r sign group; do
   esac
 done
 for group in $live; do kill -s KILL -- "-$group"; done"#;
+
+/// Goes on with a program when a line comes, and ends when none does.
+const GATE: &str = r#"read -r _ && exec "$@" </dev/null"#;
 
 /// The process that watches over this one.
 #[derive(Debug)]
@@ -45,26 +51,32 @@ impl Watchdog {
         Ok(Self { child, pipe })
     }
 
-    /// Arranges that the group that this command will lead is known from its first moment on.
-    pub fn enlist(&self, command: &mut Command) -> io::Result<()> {
-        let pipe = self.with_pipe(|pipe| pipe.as_fd().try_clone_to_owned())?;
-        command.process_group(0);
-        let announce = move || announce(pipe.as_fd());
-        // SAFETY: between fork and exec the closure makes three system calls and touches no lock and no heap.
-        unsafe { command.pre_exec(announce) };
-        Ok(())
+    /// Starts a command made by [`gated`] as the leader of a group, and lets it go on once the group is known here.
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    pub fn start_program(&self, command: &mut Command) -> io::Result<Child> {
+        let mut child = command.process_group(0).stdin(Stdio::piped()).spawn()?;
+        self.tell('+', child.id())?; // where this fails the gate closes, and the program is never run
+        if let Some(mut gate) = child.stdin.take()
+            && let Err(error) = gate.write_all(b"\n")
+        {
+            tracing::debug!("gate: {error}"); // it was killed meanwhile
+        }
+        Ok(child)
     }
 
     /// The group has ended.
     pub fn dismiss(&self, group: u32) {
-        if let Err(error) = self.with_pipe(|pipe| pipe.write_all(format!("- {group}\n").as_bytes())) {
+        if let Err(error) = self.tell('-', group) {
             tracing::debug!("watchdog: {error}");
         }
     }
 
-    fn with_pipe<T>(&self, act: impl FnOnce(&mut ChildStdin) -> io::Result<T>) -> io::Result<T> {
+    fn tell(&self, sign: char, group: u32) -> io::Result<()> {
         let mut pipe = self.pipe.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        act(pipe.as_mut().expect("the pipe is open until the watchdog is dropped"))
+        let pipe = pipe.as_mut().expect("the pipe is open until the watchdog is dropped");
+        pipe.write_all(format!("{sign} {group}\n").as_bytes())
     }
 }
 
@@ -77,33 +89,12 @@ impl Drop for Watchdog {
     }
 }
 
-/// In the child, before it becomes its program: die with the parent, and say which group is ours.
-fn announce(pipe: BorrowedFd<'_>) -> io::Result<()> {
-    use rustix::process::{Signal, getpid, set_parent_process_death_signal};
-    set_parent_process_death_signal(Some(Signal::KILL))?;
-    let mut line = [0; 16];
-    let length = announcement(getpid().as_raw_nonzero().get().unsigned_abs(), &mut line);
-    rustix::io::write(pipe, &line[..length])?;
-    Ok(())
-}
-
-/// `+ GROUP\n` without touching the heap. Returns its length.
-fn announcement(mut group: u32, line: &mut [u8; 16]) -> usize {
-    let mut digits = [0; 10];
-    let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = b'0' + (group % 10) as u8;
-        group /= 10;
-        if group == 0 {
-            break;
-        }
-    }
-    let digits = &digits[start..];
-    line[..2].copy_from_slice(b"+ ");
-    line[2..2 + digits.len()].copy_from_slice(digits);
-    line[2 + digits.len()] = b'\n';
-    digits.len() + 3
+/// A program that waits, before it is run, until the watchdog knows of it: should we be killed before that, it never runs.
+/// Its arguments, environment and folder may be set, but not its stdin.
+pub fn gated(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", GATE, "sh"]).arg(program);
+    command
 }
 
 #[cfg(test)]
@@ -111,23 +102,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_announcement_is_a_line() {
-        for (group, text) in [(1, "+ 1\n"), (40, "+ 40\n"), (u32::MAX, "+ 4294967295\n")] {
-            let mut line = [0; 16];
-            let length = announcement(group, &mut line);
-            assert_eq!(&line[..length], text.as_bytes());
-        }
-    }
-
-    #[test]
     fn groups_that_live_are_killed_when_the_pipe_closes_and_others_are_not() {
         let watchdog = Watchdog::start().unwrap();
-        let sleeper = || {
-            let mut command = Command::new("/bin/sh");
-            command.args(["-c", "sleep 60 & sleep 60"]);
-            watchdog.enlist(&mut command).unwrap();
-            command.spawn().unwrap()
-        };
+        let sleeper = || watchdog.start_program(gated("/bin/sh").args(["-c", "sleep 60 & sleep 60"])).unwrap();
         let (mut first, mut second, mut third) = (sleeper(), sleeper(), sleeper());
         watchdog.dismiss(second.id());
         drop(watchdog);
