@@ -34,9 +34,26 @@ pub fn offline() -> bool {
         .is_some_and(|value| !["", "0", "false", "no", "off"].iter().any(|no| value.eq_ignore_ascii_case(no)))
 }
 
-/// `CUDA_VISIBLE_DEVICES`: the GPUs that this process may use, where something set it. Set and empty means none.
+/// The GPUs that this process may use, where something set them: `CUDA_VISIBLE_DEVICES`, or what Slurm gave. Set and empty
+/// means none.
 pub fn visible_gpus() -> Option<String> {
-    std::env::var_os("CUDA_VISIBLE_DEVICES").and_then(|value| value.into_string().ok())
+    let masks = ["CUDA_VISIBLE_DEVICES", "SLURM_STEP_GPUS", "SLURM_JOB_GPUS"];
+    masks.iter().find_map(std::env::var_os).and_then(|value| value.into_string().ok())
+}
+
+/// `SLURM_JOB_ID`: the job of the cluster that this process belongs to.
+pub fn cluster_job() -> Option<String> {
+    named("SLURM_JOB_ID").and_then(|value| value.into_string().ok())
+}
+
+/// A folder of this user on this machine for what is gone after a restart: in `XDG_RUNTIME_DIR`, or in that for temporary
+/// files.
+pub fn runtime_folder() -> PathBuf {
+    let user = rustix::process::getuid().as_raw();
+    match named("XDG_RUNTIME_DIR") {
+        Some(folder) => PathBuf::from(folder).join("neftpipe"),
+        None => std::env::temp_dir().join(format!("neftpipe-{user}")),
+    }
 }
 
 /// A variable, where it is set and not empty.

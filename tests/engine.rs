@@ -11,10 +11,10 @@ use std::time::Duration;
 use indexmap::IndexMap;
 use neftpipe::engine::event::{Event, EventBody, RunOutcome, StageOutcome};
 use neftpipe::engine::{Options, Run, Summary};
-use neftpipe::exec::{Executor, Level, Machine, Outcome, Stop, Task};
+use neftpipe::exec::{Executor, GpuLocks, Level, Machine, Outcome, Stop, Task};
 use neftpipe::facts::World;
 use neftpipe::plan::{Reason, Selection};
-use neftpipe::spec::model::{InputRef, Instance, Pipeline, Resources, Retry};
+use neftpipe::spec::model::{Gpus, InputRef, Instance, Pipeline, Resources, Retry};
 use neftpipe::store::Store;
 use neftpipe_protocol::event::{Event as WorkerEvent, EventBody as WorkerBody, Saved};
 use neftpipe_protocol::params;
@@ -125,13 +125,14 @@ struct Scene<'a> {
     options: Options,
     stop: Stop,
     id: String,
+    gpus: Vec<String>,
 }
 
 impl<'a> Scene<'a> {
     fn new(store: &'a Store, pipeline: &'a Pipeline) -> Self {
         static RUNS: AtomicUsize = AtomicUsize::new(0);
         let id = format!("run-{:04}", RUNS.fetch_add(1, Ordering::Relaxed));
-        Self { store, pipeline, forced: None, options: Options::default(), stop: Stop::default(), id }
+        Self { store, pipeline, forced: None, options: Options::default(), stop: Stop::default(), id, gpus: Vec::new() }
     }
 
     fn run(&self, executor: &dyn Executor) -> Ran {
@@ -151,7 +152,7 @@ impl<'a> Scene<'a> {
             store: self.store,
             world: &world,
             executor,
-            machine: Machine { cpus: 4, memory_bytes: 1 << 30, gpus: Vec::new() },
+            machine: Machine { cpus: 4, memory_bytes: 1 << 30, gpus: self.gpus.clone() },
             options: self.options.clone(),
             stop: self.stop.clone(),
         };
@@ -351,6 +352,32 @@ fn concurrent_runs_share_their_work() {
     assert!((0..6).all(|i| executor.times(&format!("s{i}")) == 1));
     assert_eq!(ran.iter().map(|ran| ran.counts().0).sum::<usize>(), 6);
     assert!(ran.iter().all(|ran| ran.counts().0 + ran.counts().1 == 6));
+}
+
+#[test]
+fn a_gpu_is_never_given_to_two_runs_at_a_time() {
+    let projects = [Project::new(), Project::new()];
+    let locks = GpuLocks::new(projects[0].path("gpus"), None);
+    let at_work = AtomicUsize::new(0);
+    let executor = Fake::new(|hands: &mut Hands<'_>| {
+        assert_eq!(at_work.fetch_add(1, Ordering::SeqCst), 0, "the one GPU is in use");
+        std::thread::sleep(Duration::from_millis(20));
+        at_work.fetch_sub(1, Ordering::SeqCst);
+        echo(hands)
+    });
+    std::thread::scope(|scope| {
+        for project in &projects {
+            let (executor, locks) = (&executor, locks.clone());
+            scope.spawn(move || {
+                let resources = Resources { gpus: Gpus::Count(1), ..Resources::default() };
+                let on_gpu = |i| Instance { resources: resources.clone(), ..command(&format!("s{i}"), i, &[]) };
+                let (store, pipeline) = (project.store(), project.pipeline((0..4).map(on_gpu).collect()));
+                let options = Options { gpu_locks: Some(locks), ..Options::default() };
+                let scene = Scene { gpus: vec!["0".to_owned()], options, ..Scene::new(&store, &pipeline) };
+                assert_eq!(scene.run(executor).counts(), (4, 0, 0, 0));
+            });
+        }
+    });
 }
 
 #[test]

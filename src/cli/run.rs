@@ -9,7 +9,7 @@ use super::overrides::FileArgs;
 use super::{Chosen, CliError, CliResult, Context};
 use crate::engine::event::{Event, RunOutcome};
 use crate::engine::{self, Options};
-use crate::exec::{Local, Machine, Stop, Workers};
+use crate::exec::{GpuLocks, Local, Machine, Stop, Workers};
 use crate::exit::Exit;
 use crate::facts::World;
 use crate::record::{self, Recorder};
@@ -107,6 +107,7 @@ fn carry_out(context: &Context, args: &RunArgs, chosen: Chosen) -> CliResult {
             fail_fast: args.fail_fast,
             partial: args.partial,
             offline: args.offline || crate::env::offline(),
+            gpu_locks: Some(GpuLocks::new(crate::env::runtime_folder(), crate::env::cluster_job())),
         },
         stop,
     };

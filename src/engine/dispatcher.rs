@@ -97,6 +97,7 @@ struct Dispatcher<'r, 'e> {
     tally: Tally,
     failures: Vec<FailureClass>,
     warned: bool,
+    told_of_others: bool,
 }
 
 #[derive(Default)]
@@ -119,7 +120,7 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
             run,
             emit,
             pipeline: Cow::Borrowed(run.pipeline),
-            pool: Pool::new(run.machine.clone(), jobs),
+            pool: Pool::new(run.machine.clone(), jobs, run.options.gpu_locks.clone()),
             sender,
             news,
             products: (0..count).map(|_| None).collect(),
@@ -138,6 +139,7 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
             tally: Tally::default(),
             failures: Vec::new(),
             warned: false,
+            told_of_others: false,
         };
         run.selection.indexes().for_each(|index| dispatcher.enroll(index));
         dispatcher
@@ -173,7 +175,8 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
             }
             self.let_return();
             self.start_queued(scope);
-            if self.at_work.is_empty() && self.ready.is_empty() {
+            let may_start = !self.queue.is_empty() && !self.is_ending(); // once other runs give their GPUs back
+            if self.at_work.is_empty() && self.ready.is_empty() && !may_start {
                 break;
             }
             self.listen();
@@ -288,6 +291,10 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
                 Some(grant) => self.start(scope, index, grant),
                 None => passed_over += 1,
             }
+        }
+        if self.pool.has_met_others() && !std::mem::replace(&mut self.told_of_others, true) {
+            let message = "stages wait for GPUs that other runs have".to_owned();
+            self.tell(EventBody::RunWarning { code: "gpus_busy".to_owned(), message });
         }
     }
 

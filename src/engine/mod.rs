@@ -18,7 +18,7 @@ mod wants;
 
 use neftpipe_protocol::{Failure, FailureClass};
 
-use crate::exec::{Executor, Machine, Stop};
+use crate::exec::{Executor, GpuLocks, Machine, Stop};
 use crate::facts::World;
 use crate::plan::Selection;
 use crate::spec::model::Pipeline;
@@ -60,6 +60,8 @@ pub struct Options {
     pub partial: bool,
     /// Let no stage touch the network.
     pub offline: bool,
+    /// Where GPUs are kept from other runs.
+    pub gpu_locks: Option<GpuLocks>,
 }
 
 /// How a run ended.

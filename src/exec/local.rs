@@ -120,6 +120,7 @@ fn shell(task: &Task, command: &CommandTask) -> Result<Command, Failure> {
         program.envs(env::named(name).map(|value| (name, value)));
     }
     program.env("LANG", "C.UTF-8").env("TMPDIR", task.request.attempt.join(TMP_DIR));
+    program.env("OMP_NUM_THREADS", task.request.threads.to_string());
     program.envs(command.variables.iter().map(|(name, value)| (name, value)));
     show_gpus(task, &mut program);
     Ok(program)

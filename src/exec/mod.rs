@@ -5,6 +5,7 @@
 
 mod attempt;
 mod command;
+mod gpus;
 mod local;
 mod mask;
 mod process;
@@ -24,6 +25,7 @@ use neftpipe_protocol::request::{Request, StageResult};
 
 pub use attempt::{STDERR_FILE, STDOUT_FILE, with_last_lines};
 pub use command::{CommandTask, output_path, overlapping_outputs};
+pub use gpus::GpuLocks;
 pub use local::Local;
 pub use resources::{Grant, Machine, Pool, Want, WantGpus};
 pub use stop::{Level, Stop};

@@ -3,9 +3,12 @@
 //! GPUs are slots with names: what is granted is told to the program as `CUDA_VISIBLE_DEVICES`, and never more than what
 //! this process itself was given.
 
-use std::fs;
+use std::collections::HashMap;
+use std::fs::{self, File};
 
 use neftpipe_protocol::Failure;
+
+use super::gpus::{self, GpuLocks};
 
 /// What there is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,8 +59,8 @@ impl Machine {
     pub fn detect(visible: Option<&str>) -> Self {
         let cpus = std::thread::available_parallelism().map_or(1, |count| count.get() as u32);
         let gpus = match visible {
-            Some(mask) => mask.split(',').map(|id| id.trim().to_owned()).filter(|id| !id.is_empty()).collect(),
-            None => driver_gpus(),
+            Some(mask) => gpus::in_mask(mask),
+            None => gpus::of_driver(),
         };
         Self { cpus, memory_bytes: memory_bytes(), gpus }
     }
@@ -110,12 +113,21 @@ impl Machine {
 pub struct Pool {
     free: Machine,
     jobs: usize,
+    gpu_locks: Option<GpuLocks>,
+    /// Locks of the GPUs that were given.
+    locked: HashMap<String, File>,
+    has_met_others: bool,
 }
 
 impl Pool {
-    /// All of the machine, for at most so many stages at a time.
-    pub fn new(machine: Machine, jobs: usize) -> Self {
-        Self { free: machine, jobs }
+    /// All of the machine, for at most so many stages at a time, but for the GPUs that other runs have locked.
+    pub fn new(machine: Machine, jobs: usize, gpu_locks: Option<GpuLocks>) -> Self {
+        Self { free: machine, jobs, gpu_locks, locked: HashMap::new(), has_met_others: false }
+    }
+
+    /// Whether GPUs could not be taken since other runs have them.
+    pub fn has_met_others(&self) -> bool {
+        self.has_met_others
     }
 
     /// Whether another stage could start, if it wanted little.
@@ -131,17 +143,39 @@ impl Pool {
             WantGpus::OneIfAny => Some(1),
             WantGpus::Exactly(count) => Some(count as usize),
         };
-        let is_free = self.jobs > 0
-            && self.free.cpus >= want.cpus
-            && self.free.memory_bytes >= want.memory_bytes
-            && self.free.gpus.len() >= gpus.unwrap_or(0);
-        is_free.then(|| {
-            self.jobs -= 1;
-            self.free.cpus -= want.cpus;
-            self.free.memory_bytes -= want.memory_bytes;
-            let gpus = gpus.map(|count| self.free.gpus.drain(..count).collect());
-            Grant { cpus: want.cpus, memory_bytes: want.memory_bytes, gpus }
-        })
+        let is_free = self.jobs > 0 && self.free.cpus >= want.cpus && self.free.memory_bytes >= want.memory_bytes;
+        let gpus = match gpus {
+            _ if !is_free => return None,
+            None => None,
+            Some(count) => Some(self.take_gpus(count)?),
+        };
+        self.jobs -= 1;
+        self.free.cpus -= want.cpus;
+        self.free.memory_bytes -= want.memory_bytes;
+        Some(Grant { cpus: want.cpus, memory_bytes: want.memory_bytes, gpus })
+    }
+
+    /// Takes so many GPUs, if they are free here and in other runs.
+    fn take_gpus(&mut self, count: usize) -> Option<Vec<String>> {
+        if self.free.gpus.len() < count {
+            return None;
+        }
+        let mut taken = Vec::with_capacity(count);
+        for id in &self.free.gpus {
+            if taken.len() == count {
+                break;
+            }
+            let lock = self.gpu_locks.as_ref().map_or(Some(None), |locks| locks.take(id));
+            taken.extend(lock.map(|lock| (id.clone(), lock)));
+        }
+        if taken.len() < count {
+            self.has_met_others = true;
+            return None; // and the locks go
+        }
+        let ids: Vec<String> = taken.iter().map(|(id, _)| id.clone()).collect();
+        self.free.gpus.retain(|id| !ids.contains(id));
+        self.locked.extend(taken.into_iter().filter_map(|(id, lock)| Some((id, lock?))));
+        Some(ids)
     }
 
     /// Gives back what a stage was given.
@@ -149,15 +183,11 @@ impl Pool {
         self.jobs += 1;
         self.free.cpus += grant.cpus;
         self.free.memory_bytes += grant.memory_bytes;
-        self.free.gpus.extend(grant.gpus.into_iter().flatten());
+        let gpus = grant.gpus.unwrap_or_default();
+        gpus.iter().for_each(|id| drop(self.locked.remove(id)));
+        self.free.gpus.extend(gpus);
         self.free.gpus.sort();
     }
-}
-
-/// GPUs that the NVIDIA driver lists, by index.
-fn driver_gpus() -> Vec<String> {
-    let count = fs::read_dir("/proc/driver/nvidia/gpus").map_or(0, |entries| entries.flatten().count());
-    (0..count).map(|index| index.to_string()).collect()
 }
 
 /// Memory of the machine, or what the control group of this process may use of it.
@@ -182,7 +212,7 @@ mod tests {
 
     #[test]
     fn nothing_is_given_twice() {
-        let mut pool = Pool::new(machine(), 8);
+        let mut pool = Pool::new(machine(), 8, None);
         let a = pool.take(&want(2, WantGpus::OneIfAny), &machine()).unwrap();
         let b = pool.take(&want(2, WantGpus::Exactly(1)), &machine()).unwrap();
         assert_eq!((a.gpus.clone().unwrap(), b.gpus.clone().unwrap()), (vec!["2".to_owned()], vec!["5".to_owned()]));
@@ -196,8 +226,28 @@ mod tests {
     }
 
     #[test]
+    fn a_gpu_that_another_run_has_is_not_given() {
+        let folder = tempfile::tempdir().unwrap();
+        let pool = |job: Option<&str>| {
+            Pool::new(machine(), 8, Some(GpuLocks::new(folder.path().join("gpus"), job.map(str::to_owned))))
+        };
+        let (mut ours, mut theirs) = (pool(None), pool(None));
+        let one = ours.take(&want(1, WantGpus::OneIfAny), &machine()).unwrap();
+        assert_eq!(theirs.take(&want(1, WantGpus::Exactly(2)), &machine()), None);
+        assert!(theirs.has_met_others() && !ours.has_met_others());
+        let other = theirs.take(&want(1, WantGpus::Exactly(1)), &machine()).unwrap();
+        assert_eq!((one.gpus.clone().unwrap(), other.gpus.unwrap()), (vec!["2".to_owned()], vec!["5".to_owned()]));
+        assert_eq!(ours.take(&want(1, WantGpus::OneIfAny), &machine()), None);
+        assert!(pool(Some("job7")).take(&want(1, WantGpus::Exactly(2)), &machine()).is_some(), "a job has its own");
+        ours.give_back(one);
+        assert!(theirs.take(&want(1, WantGpus::OneIfAny), &machine()).is_some());
+        drop(theirs);
+        assert!(ours.take(&want(1, WantGpus::Exactly(2)), &machine()).is_some(), "a lock goes with its run");
+    }
+
+    #[test]
     fn no_more_stages_than_asked_for_run_at_a_time() {
-        let mut pool = Pool::new(machine(), 1);
+        let mut pool = Pool::new(machine(), 1, None);
         assert!(pool.take(&want(1, WantGpus::Indifferent), &machine()).is_some());
         assert!(!pool.has_room() && pool.take(&want(1, WantGpus::Indifferent), &machine()).is_none());
     }
@@ -213,7 +263,8 @@ mod tests {
     #[test]
     fn a_mask_is_respected() {
         assert_eq!(Machine::detect(Some("1, GPU-ab")).gpus, ["1", "GPU-ab"]);
-        assert!(Machine::detect(Some("")).gpus.is_empty());
+        assert_eq!(Machine::detect(Some("2,-1,3")).gpus, ["2"]);
+        assert!(["", "NoDevFiles", "-1"].iter().all(|none| Machine::detect(Some(none)).gpus.is_empty()));
         assert!(machine().use_gpus(&["0".to_owned()]).is_err());
     }
 }
