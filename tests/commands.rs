@@ -63,6 +63,7 @@ fn a_store_is_verified_collected_and_kept() {
     project.run();
     let run = project.neftpipe(&["runs", "--json"]).exits(0).json()["runs"][0]["run"].as_str().unwrap().to_owned();
     project.neftpipe(&["keep", &run, "--as", "paper-v1"]).exits(0);
+    assert!(project.neftpipe(&["keep", "nothing", "--as", "paper-v2"]).exits(2).stderr.contains("there is no run"));
     assert_eq!(project.neftpipe(&["gc", "--dry-run", "--json"]).exits(0).json()["results"], serde_json::json!([]));
     assert_eq!(project.neftpipe(&["verify", "--json"]).exits(0).json()["whole"], true);
     project.neftpipe(&["gc", "--max-size", "lots"]).exits(2);

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde_json::json;
 
-use super::{CliError, CliResult, Context};
+use super::{CliError, CliResult, Context, reference};
 use crate::exit::Exit;
 use crate::process::{Life, Process};
 use crate::record::{self, RunRecord, RunState};
@@ -31,15 +31,11 @@ pub struct CancelArgs {
 
 pub(super) fn run(context: &Context, args: &CancelArgs) -> CliResult {
     let store = context.store_here()?;
-    let runs = store.runs_dir();
-    if !record::list(&runs)?.contains(&args.run) {
-        return Err(CliError::usage(format!("there is no run `{}`", args.run)).with_hint("`neftpipe runs` lists them"));
-    }
-    let mut run = record::load(&runs, &args.run)?;
+    let mut run = reference::run_named(&store, &args.run)?;
     let mut state = RunState::of(&store, &run)?;
     if state == RunState::Running {
         end(context, &run, args.now)?;
-        run = record::load(&runs, &args.run)?;
+        run = record::load(&store.runs_dir(), &args.run)?;
         state = RunState::of(&store, &run)?;
     }
     if context.printer.is_json() {

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{CliResult, Context};
+use super::{CliResult, Context, reference};
 use crate::exit::Exit;
 use crate::record::keep;
 
@@ -19,6 +19,7 @@ pub struct KeepArgs {
 
 pub(super) fn run(context: &Context, args: &KeepArgs) -> CliResult {
     let store = context.store_here()?;
+    reference::run_named(&store, &args.run)?;
     keep::keep(&store.runs_dir(), &args.run, &args.name)?;
     context.printer.note(format!("run {} is kept as {}", args.run, args.name));
     Ok(Exit::Success)

@@ -117,6 +117,15 @@ fn stage_name(id: &str) -> String {
     id.split('[').next().unwrap_or(id).to_owned()
 }
 
+/// The run of this id.
+pub(super) fn run_named(store: &Store, id: &str) -> Result<RunRecord, CliError> {
+    let runs = store.runs_dir();
+    if !record::list(&runs)?.iter().any(|known| known == id) {
+        return Err(CliError::usage(format!("there is no run `{id}`")).with_hint("`neftpipe runs` lists them"));
+    }
+    Ok(record::load(&runs, id)?)
+}
+
 /// The run that a REF is about, and the REF without pipeline and run.
 fn run_of(store: &Store, text: &str) -> Result<(RunRecord, String), CliError> {
     let runs = store.runs_dir();
@@ -127,10 +136,7 @@ fn run_of(store: &Store, text: &str) -> Result<(RunRecord, String), CliError> {
     let colon = text.find(':').filter(|&at| text.find('[').is_none_or(|bracket| at < bracket));
     let (pipeline, rest) = colon.map_or((None, text), |at| (Some(&text[..at]), &text[at + 1..]));
     let record = match run {
-        Some(id) if record::list(&runs)?.iter().any(|known| known == id) => Some(record::load(&runs, id)?),
-        Some(id) => {
-            return Err(CliError::usage(format!("there is no run `{id}`")).with_hint("`neftpipe runs` lists them"));
-        }
+        Some(id) => Some(run_named(store, id)?),
         None => record::newest(&runs, pipeline)?,
     };
     match record {

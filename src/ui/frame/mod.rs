@@ -7,6 +7,8 @@ mod csv;
 mod parquet;
 mod text;
 
+use std::collections::BTreeSet;
+
 use neftpipe_protocol::artifact::Metrics;
 use serde_json::{Map, Value};
 
@@ -38,6 +40,8 @@ pub struct Record(Vec<(Group, Metrics)>);
 pub struct Frame {
     columns: Vec<Column>,
     rows: Vec<Vec<Value>>,
+    /// Groups that rows have, be they empty.
+    groups: BTreeSet<Group>,
 }
 
 impl Group {
@@ -84,12 +88,15 @@ impl Frame {
     pub fn new(records: &[Record]) -> Self {
         let columns = columns::of(records);
         let row = |record: &Record| columns.iter().map(|column| column.value(record)).collect();
-        Self { rows: records.iter().map(row).collect(), columns }
+        let groups = records.iter().flat_map(|record| &record.0).map(|(group, _)| *group).collect();
+        Self { rows: records.iter().map(row).collect(), columns, groups }
     }
 
     /// The rows as JSON objects, a group in each.
     pub fn json(&self) -> Vec<Value> {
         let object = |row: &Vec<Value>| {
+            let empty = |group: &Group| Some((group.name()?.to_owned(), Value::Object(Map::new())));
+            let mut groups: Map<String, Value> = self.groups.iter().filter_map(empty).collect();
             let mut object = Map::new();
             for (column, value) in self.columns.iter().zip(row) {
                 let name = column.name.clone();
@@ -97,11 +104,11 @@ impl Frame {
                     None => drop(object.insert(name, value.clone())),
                     Some(_) if value.is_null() => {}
                     Some(group) => {
-                        let inner = object.entry(group).or_insert_with(|| Value::Object(Map::new()));
-                        inner.as_object_mut().expect("groups are objects").insert(name, value.clone());
+                        groups[group][name] = value.clone();
                     }
                 }
             }
+            object.append(&mut groups);
             Value::Object(object)
         };
         self.rows.iter().map(object).collect()
