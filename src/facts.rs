@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use indexmap::IndexMap;
 use neftpipe_protocol::params::DownloadParams;
-use neftpipe_protocol::{Digest, Failure};
+use neftpipe_protocol::{Digest, Failure, Kind};
 use serde_json::Value;
 
 use crate::engine::lockfile::LockFile;
@@ -26,6 +26,8 @@ pub struct World<'a> {
     store: &'a Store,
     lock: Mutex<LockFile>,
     history: Mutex<HashMap<String, History>>,
+    accepted: Vec<(Kind, u32)>,
+    versions: HashMap<Kind, u32>,
 }
 
 impl<'a> World<'a> {
@@ -35,7 +37,20 @@ impl<'a> World<'a> {
     /// Where its lock file cannot be read.
     pub fn new(store: &'a Store, pipeline: &Pipeline) -> Result<Self, Failure> {
         let lock = Mutex::new(LockFile::open(&pipeline.file)?);
-        Ok(Self { store, lock, history: Mutex::default() })
+        Ok(Self { store, lock, history: Mutex::default(), accepted: Vec::new(), versions: HashMap::new() })
+    }
+
+    /// One in which results of these older implementations are taken as they are.
+    #[must_use]
+    pub fn accepting(self, accepted: Vec<(Kind, u32)>) -> Self {
+        Self { accepted, ..self }
+    }
+
+    /// One in which the implementation of a kind is of another version than in this program.
+    #[must_use]
+    pub fn with_version(mut self, kind: Kind, version: u32) -> Self {
+        self.versions.insert(kind, version);
+        self
     }
 
     /// What movable sources resolved to; a run adds to it.
@@ -83,6 +98,14 @@ impl Facts for World<'_> {
 
     fn env(&self, name: &str) -> Option<Digest> {
         crate::env::named(name).map(|value| Digest::of(value.as_encoded_bytes()))
+    }
+
+    fn version(&self, kind: Kind) -> u32 {
+        self.versions.get(&kind).copied().unwrap_or_else(|| kind.version())
+    }
+
+    fn accepted(&self, kind: Kind) -> Vec<u32> {
+        self.accepted.iter().filter(|(of, _)| *of == kind).map(|(_, version)| *version).collect()
     }
 
     fn earlier(&self, instance: &Instance) -> Vec<Preimage> {

@@ -109,7 +109,7 @@ impl Context {
         force: &[String],
     ) -> Result<(Chosen, Plan), CliError> {
         let chosen = self.choose(file, selectors, force)?;
-        let world = World::new(&chosen.store, &chosen.pipeline)?;
+        let world = World::new(&chosen.store, &chosen.pipeline)?.accepting(file.accept.clone());
         let plan = Plan::new(&chosen.pipeline, &chosen.selection, &chosen.forced, &world);
         Ok((chosen, plan))
     }

@@ -8,7 +8,7 @@ use super::graph::mark;
 use super::overrides::FileArgs;
 use super::{Chosen, CliError, CliResult, Context};
 use crate::exit::Exit;
-use crate::plan::{Node, Plan, Reason, State};
+use crate::plan::{Node, Outdated, Plan, Reason, State};
 use crate::spec::model::Pipeline;
 use crate::ui::printer::{DIM, styled};
 
@@ -70,7 +70,12 @@ pub(super) fn json(pipeline: &Pipeline, plan: &Plan) -> Value {
             stage
         })
         .collect();
-    json!({ "version": 1, "pipeline": pipeline.name, "stages": stages, "counts": plan.counts() })
+    let mut value = json!({ "version": 1, "pipeline": pipeline.name, "stages": stages, "counts": plan.counts() });
+    let outdated = plan.outdated(pipeline);
+    if !outdated.is_empty() {
+        value["outdated"] = json!(outdated);
+    }
+    value
 }
 
 fn text(pipeline: &Pipeline, plan: &Plan, forecast: Option<&Forecast>, terminal: Option<usize>) -> String {
@@ -85,6 +90,10 @@ fn text(pipeline: &Pipeline, plan: &Plan, forecast: Option<&Forecast>, terminal:
     );
     if let Some(forecast) = forecast {
         text += &format!("{}\n", forecast.text());
+    }
+    for Outdated { kind, old, new, results } in plan.outdated(pipeline) {
+        let these = format!("{kind}@{old} → {kind}@{new}: {results} results");
+        text += &format!("{these}; --accept {kind}@{old} takes them as they are\n");
     }
     let width = nodes(pipeline, plan).map(|(_, id, ..)| id.chars().count()).max().unwrap_or(0).min(60);
     for (index, id, _, node) in nodes(pipeline, plan) {

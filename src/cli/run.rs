@@ -76,7 +76,7 @@ pub(super) fn run(context: &Context, args: &RunArgs) -> CliResult {
 
 fn carry_out(context: &Context, args: &RunArgs, chosen: Chosen) -> CliResult {
     let Chosen { pipeline, store, selection, forced } = chosen;
-    let world = World::new(&store, &pipeline)?;
+    let world = World::new(&store, &pipeline)?.accepting(args.file.accept.clone());
     if args.refresh {
         world.lock().refresh();
     }

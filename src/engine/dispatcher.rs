@@ -19,7 +19,7 @@ use super::event::{Event, EventBody, RunOutcome, StageOutcome};
 use super::reuse::Reuse;
 use super::room::Room;
 use super::stage::{self, Ended, StageInput, StageTask};
-use super::{Run, Summary, wants};
+use super::{Run, Summary, accept, wants};
 use crate::exec::{Grant, Level, Pool, Want};
 use crate::facts::outputs_lacking;
 use crate::plan::lineage::{self, Made};
@@ -229,10 +229,29 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
         match key.map_or(Ok(Lookup::Miss), |key| self.run.store.lookup(&key)) {
             Err(error) => self.fail(index, key, &error.into(), 0.0),
             Ok(Lookup::Hit(manifest)) if !self.is_forced(index, manifest.key) => self.cached(index, manifest),
-            Ok(found) => {
-                let reasons = self.reasons(index, preimage.as_ref(), &found);
-                self.enqueue(index, identity, preimage, reasons);
+            Ok(found) => match self.taken_over(index, preimage.as_ref(), &found) {
+                Err(failure) => self.fail(index, key, &failure, 0.0),
+                Ok(Some(manifest)) => self.cached(index, manifest),
+                Ok(None) => {
+                    let reasons = self.reasons(index, preimage.as_ref(), &found);
+                    self.enqueue(index, identity, preimage, reasons);
+                }
+            },
+        }
+    }
+
+    /// The result of an older implementation that was accepted, where nothing newer is there.
+    fn taken_over(
+        &self,
+        index: usize,
+        new: Option<&Preimage>,
+        found: &Lookup,
+    ) -> Result<Option<Arc<Manifest>>, Failure> {
+        match (new, found) {
+            (Some(new), Lookup::Miss) if !self.run.forced.contains(index) => {
+                accept::take_over(self.run.store, new, self.run.world)
             }
+            _ => Ok(None),
         }
     }
 

@@ -3,6 +3,7 @@
 //! It knows instances, keys and the store, not what a kind does: that is the workers'. Whatever it does is told as
 //! [`event::Event`]s.
 
+mod accept;
 mod attempt;
 mod chain;
 mod disk;
@@ -85,4 +86,5 @@ pub fn run(run: &Run<'_>, emit: &mut dyn FnMut(&Event)) -> Result<Summary, Failu
     Ok(summary)
 }
 
+pub use accept::implementation;
 pub use attempt::{goes_on, logs_of_stage, of_stage as attempt_of_stage};

@@ -9,7 +9,7 @@ pub mod lineage;
 pub mod preimage;
 mod reason;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use indexmap::IndexMap;
@@ -48,6 +48,12 @@ pub trait Facts {
 
     /// Ingredients of earlier results of this instance, newest first.
     fn earlier(&self, instance: &Instance) -> Vec<Preimage>;
+
+    /// The version of a kind's implementation.
+    fn version(&self, kind: Kind) -> u32;
+
+    /// Older versions of it whose results are taken as they are.
+    fn accepted(&self, kind: Kind) -> Vec<u32>;
 }
 
 /// What the store holds under a key.
@@ -138,6 +144,17 @@ impl Plan {
         counts
     }
 
+    /// Results that are there and would be made anew only since the implementation of their kind has changed.
+    pub fn outdated(&self, pipeline: &Pipeline) -> Vec<Outdated> {
+        let mut counts: BTreeMap<(Kind, u32, u32), usize> = BTreeMap::new();
+        for (instance, node) in pipeline.instances.iter().zip(&self.nodes) {
+            if let Some(&[Reason::VersionChanged { old, new }]) = node.as_ref().map(|node| node.reasons.as_slice()) {
+                *counts.entry((instance.kind, old, new)).or_default() += 1;
+            }
+        }
+        counts.into_iter().map(|((kind, old, new), results)| Outdated { kind, old, new, results }).collect()
+    }
+
     fn node(
         &self,
         pipeline: &Pipeline,
@@ -187,6 +204,19 @@ impl Plan {
             })
             .collect()
     }
+}
+
+/// Results that an older implementation of a kind made of what its new one would be given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Outdated {
+    /// The kind.
+    pub kind: Kind,
+    /// The version that made them.
+    pub old: u32,
+    /// The version of now.
+    pub new: u32,
+    /// How many.
+    pub results: usize,
 }
 
 /// Counts of instances by state.
@@ -239,11 +269,35 @@ fn keyed(
         Found::Incomplete(outputs) => {
             node.reasons.extend(outputs.into_iter().map(|output| Reason::OutputMissing { output }));
         }
-        Found::Miss => node.reasons = reason::of_miss(&preimage, &facts.earlier(instance)),
+        Found::Miss => match accepted_outputs(&preimage, facts) {
+            Err(failure) => return Node::without_key(State::Blocked, Vec::new(), Some(failure)),
+            Ok(Some(outputs)) => {
+                node.state = State::Cached;
+                node.outputs = outputs;
+            }
+            Ok(None) => node.reasons = reason::of_miss(&preimage, &facts.earlier(instance)),
+        },
     }
     seen.insert(key);
     node.preimage = Some(preimage);
     node
+}
+
+/// The same ingredients as older implementations saw them whose results are accepted, newest first.
+pub fn accepted(new: &Preimage, facts: &impl Facts) -> Vec<Preimage> {
+    let mut versions: Vec<u32> = facts.accepted(new.kind).into_iter().filter(|&old| old < new.version).collect();
+    versions.sort_unstable_by(|a, b| b.cmp(a));
+    versions.dedup();
+    versions.into_iter().map(|version| Preimage { version, ..new.clone() }).collect()
+}
+
+fn accepted_outputs(new: &Preimage, facts: &impl Facts) -> Result<Option<IndexMap<String, Digest>>, Failure> {
+    for old in accepted(new, facts) {
+        if let Found::Hit(outputs) = facts.lookup(&old.key())? {
+            return Ok(Some(outputs));
+        }
+    }
+    Ok(None)
 }
 
 /// The ingredients of an instance's key, given what is known of finished instances. None where an input is not made
@@ -273,7 +327,7 @@ pub fn preimage<'a>(
     }
     let mut preimage = Preimage {
         kind: instance.kind,
-        version: instance.kind.version(),
+        version: facts.version(instance.kind),
         params: instance.key_params.clone(),
         inputs,
         contents: IndexMap::new(),

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::Side;
 use super::rows::{self, Rows};
 use crate::cli::{CliError, Context};
+use crate::engine::implementation;
 use crate::plan::Preimage;
 use crate::store::Store;
 use crate::ui::leaves::leaves;
@@ -95,8 +96,8 @@ fn figures(side: &Side) -> Metrics {
 
 /// How it was made, but for the run and its folder, which always differ.
 fn making(side: &Side) -> Metrics {
-    let version = side.entry.preimage.get("version").cloned().unwrap_or_default();
-    let mut making = Metrics::from([("implementation".to_owned(), version)]);
+    let version = implementation(&side.entry);
+    let mut making = Metrics::from([("implementation".to_owned(), version.into())]);
     let rest = side.entry.provenance.iter().filter(|(name, _)| !["run", "logs"].contains(&name.as_str()));
     making.extend(rest.map(|(name, value)| (name.clone(), value.clone())));
     making

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::cli::reference::{self, Found, Target};
 use crate::cli::show::introduce;
 use crate::cli::{CliError, Context};
+use crate::engine::implementation;
 use crate::record::{RunRecord, StageRecord};
 use crate::store::{Artifact, Entry, Store};
 use crate::ui::frame::{Group, Record};
@@ -102,7 +103,7 @@ impl Row {
             ("id", Some(self.id.clone().into())),
             ("run", self.run.clone().map(Value::from)),
             ("kind", kind),
-            ("implementation", preimage("version")),
+            ("implementation", self.entry.as_ref().and_then(implementation).map(Value::from)),
             ("key", key.map(Value::from)),
             ("outcome", outcome.map(Value::from)),
         ];

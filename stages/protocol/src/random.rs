@@ -69,6 +69,13 @@ impl RandomStream {
         }
     }
 
+    /// Fills with factors of dropout: 0 with probability `rate`, else what keeps the mean at 1.
+    pub fn fill_kept(&mut self, out: &mut [f32], rate: f64) {
+        let threshold = (rate * (1u64 << 32) as f64) as u32;
+        let kept = (1.0 / (1.0 - f64::from(threshold) / (1u64 << 32) as f64)) as f32;
+        self.fill_from_bits(out, |bits| if bits < threshold { 0.0 } else { kept });
+    }
+
     fn fill_from_bits(&mut self, out: &mut [f32], map: impl Fn(u32) -> f32) {
         let mut bytes = [0u8; 4096];
         for chunk in out.chunks_mut(1024) {

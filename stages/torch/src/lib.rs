@@ -5,6 +5,7 @@
 
 pub mod cuda_library;
 pub mod device;
+pub mod dropout;
 pub mod generate;
 pub mod lora;
 pub mod measure;

@@ -92,7 +92,11 @@ fn noisy_stage(changes: Value) -> Stage {
 
 #[test]
 fn a_run_is_the_same_again_and_through_every_checkpoint() {
-    for (output, changes) in [("adapter", json!({"eval_every": 2})), ("model", json!({"full": true}))] {
+    for (output, changes) in [
+        ("adapter", json!({"eval_every": 2})),
+        ("adapter", json!({"lora": {"rank": 4, "dropout": 0.3}})),
+        ("model", json!({"full": true})),
+    ] {
         let straight = noisy_stage(changes.clone()).with_checkpoints(&[1, 3, 5, 6]);
         let result = straight.succeed();
         assert_eq!(result["measured"]["steps_computed"], 6);
@@ -148,10 +152,11 @@ fn micro_batches_change_nothing_beyond_rounding() {
         stage.succeed();
         steps(&stage, "adapter", "loss")
     };
-    for noise in ["uniform", "symmetric"] {
-        let whole = losses(json!({"neft": {"alpha": 5, "noise": noise}}));
-        let by_row = losses(json!({"neft": {"alpha": 5, "noise": noise}, "batch": {"size": 4, "micro": 1}}));
-        let by_token = losses(json!({"neft": {"alpha": 5, "noise": noise}, "batch": {"size": 4, "max_tokens": 40}}));
+    for (noise, dropout) in [("uniform", 0.0), ("symmetric", 0.0), ("symmetric", 0.3)] {
+        let with = |batch| json!({"neft": {"alpha": 5, "noise": noise}, "lora": {"rank": 4, "dropout": dropout}, "batch": batch});
+        let whole = losses(with(json!({"size": 4})));
+        let by_row = losses(with(json!({"size": 4, "micro": 1})));
+        let by_token = losses(with(json!({"size": 4, "max_tokens": 40})));
         assert_close("micro", &by_row, &whole, 2e-5);
         assert_close("max_tokens", &by_token, &whole, 2e-5);
     }
@@ -174,6 +179,21 @@ fn noise_changes_training_and_alpha_0_is_no_noise_at_all() {
     for (i, a) in noisy.iter().enumerate() {
         assert!(noisy[..i].iter().all(|b| a != b), "{i}");
     }
+}
+
+#[test]
+fn dropout_is_for_training_and_neither_for_evaluations_nor_for_an_adapter_of_zeros() {
+    let measured = |dropout: f64, start: &str| {
+        let lora = json!({"rank": 4, "alpha": 8, "dropout": dropout});
+        // One step at rate 0: what differs is the step's loss alone.
+        let stage = noisy_stage(json!({"lora": lora, "steps": 1, "warmup": 1}));
+        let metrics = stage.with_input("adapter", "adapter", &goldens().join("training").join(start)).succeed();
+        (metrics["metrics"]["losses"].clone(), metrics["metrics"]["probe_heldout_losses"].clone())
+    };
+    let (plain, dropped) = (measured(0.0, "start_random_b"), measured(0.5, "start_random_b"));
+    assert_ne!(dropped.0, plain.0);
+    assert_eq!(dropped.1, plain.1);
+    assert_eq!(measured(0.5, "start_zero_b"), measured(0.0, "start_zero_b"));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use tch::{Device, Kind, Tensor};
 
-use super::{Angles, Cache, Linear, LlamaConfig, ModelError, Rope, Rows, Weights};
+use super::{AdapterInput, Angles, Cache, Linear, LlamaConfig, ModelError, Place, Rope, Rows, Weights};
 
 /// A Llama in memory.
 pub struct Llama {
@@ -37,9 +37,18 @@ struct Block {
 /// What attention looks at besides the tokens of this pass.
 enum Context<'a> {
     /// Whole rows, each by itself; their keys and values are kept where there is a cache.
-    Rows { lengths: &'a [i64], cache: Option<&'a Cache> },
+    Rows { lengths: &'a [i64], cache: Option<&'a Cache>, adapter_input: Option<&'a dyn AdapterInput> },
     /// One more token of each row of a cache, at these places [B], under this mask [B, 1, 1, T].
     Next { cache: &'a Cache, places: &'a Tensor, mask: &'a Tensor },
+}
+
+impl Context<'_> {
+    fn adapter_input(&self) -> Option<&dyn AdapterInput> {
+        match self {
+            Self::Rows { adapter_input, .. } => *adapter_input,
+            Self::Next { .. } => None,
+        }
+    }
 }
 
 impl Llama {
@@ -88,7 +97,12 @@ impl Llama {
 
     /// Hidden states [N, hidden] after the last norm, from embeddings [N, hidden] of whole rows.
     pub fn hidden_states(&self, embedded: Tensor, rows: &Rows) -> Tensor {
-        let context = Context::Rows { lengths: rows.lengths(), cache: None };
+        self.training_states(embedded, rows, None)
+    }
+
+    /// Hidden states as of [`Self::hidden_states`], with another input to the adapters: dropout, in training.
+    pub fn training_states(&self, embedded: Tensor, rows: &Rows, adapter_input: Option<&dyn AdapterInput>) -> Tensor {
+        let context = Context::Rows { lengths: rows.lengths(), cache: None, adapter_input };
         self.run_blocks(embedded, rows.positions(), &context)
     }
 
@@ -106,7 +120,7 @@ impl Llama {
     pub fn prefill(&self, rows: &Rows, cache: &mut Cache) -> Tensor {
         tch::no_grad(|| {
             cache.push_rows(rows.lengths());
-            let context = Context::Rows { lengths: rows.lengths(), cache: Some(cache) };
+            let context = Context::Rows { lengths: rows.lengths(), cache: Some(cache), adapter_input: None };
             let hidden = self.run_blocks(self.embed(rows.ids()), rows.positions(), &context);
             hidden.index_select(0, &rows.last_places()) // [B, hidden]
         })
@@ -179,6 +193,14 @@ const HEAD: &str = "lm_head.weight";
 const ATTENTION_NORM: &str = "input_layernorm";
 const MLP_NORM: &str = "post_attention_layernorm";
 
+/// A block's projections, in the order of [`Place::projection`].
+const PROJECTIONS: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+
+fn named<T>(projections: [T; 7]) -> [(&'static str, T); 7] {
+    let mut names = PROJECTIONS.into_iter();
+    projections.map(|projection| (names.next().expect("seven names"), projection))
+}
+
 fn full_name(layer: usize, projection: &str) -> String {
     let part = if projection.len() == "q_proj".len() { "self_attn" } else { "mlp" };
     format!("model.layers.{layer}.{part}.{projection}")
@@ -199,9 +221,13 @@ impl Block {
         let (hidden, inner) = (config.hidden_size, config.intermediate_size);
         let (queries, keys) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
         let norm = |name| weights.read(&format!("model.layers.{layer}.{name}.weight"), &[hidden], kind, device);
-        let attention =
-            |name, shape| Linear::load(weights, &full_name(layer, name), shape, config.attention_bias, (kind, device));
-        let mlp = |name, shape| Linear::load(weights, &full_name(layer, name), shape, config.mlp_bias, (kind, device));
+        let linear = |name, shape, bias| {
+            let projection = PROJECTIONS.iter().position(|known| *known == name).expect("one of the seven");
+            let place = Place { layer, projection };
+            Linear::load(weights, &full_name(layer, name), place, shape, bias, (kind, device))
+        };
+        let attention = |name, shape| linear(name, shape, config.attention_bias);
+        let mlp = |name, shape| linear(name, shape, config.mlp_bias);
         Ok(Self {
             attention_norm: norm(ATTENTION_NORM)?,
             q: attention("q_proj", (hidden, queries))?,
@@ -217,46 +243,31 @@ impl Block {
 
     fn projections(&self) -> [(&'static str, &Linear); 7] {
         let Self { q, k, v, o, gate, up, down, .. } = self;
-        [
-            ("q_proj", q),
-            ("k_proj", k),
-            ("v_proj", v),
-            ("o_proj", o),
-            ("gate_proj", gate),
-            ("up_proj", up),
-            ("down_proj", down),
-        ]
+        named([q, k, v, o, gate, up, down])
     }
 
     fn projections_mut(&mut self) -> [(&'static str, &mut Linear); 7] {
         let Self { q, k, v, o, gate, up, down, .. } = self;
-        [
-            ("q_proj", q),
-            ("k_proj", k),
-            ("v_proj", v),
-            ("o_proj", o),
-            ("gate_proj", gate),
-            ("up_proj", up),
-            ("down_proj", down),
-        ]
+        named([q, k, v, o, gate, up, down])
     }
 
     fn forward(&self, x: Tensor, layer: usize, config: &LlamaConfig, angles: &Angles, context: &Context<'_>) -> Tensor {
         let normed = rms_norm(&x, &self.attention_norm, config.rms_norm_eps);
         let x = x + self.attend(&normed, layer, config, angles, context);
         let normed = rms_norm(&x, &self.mlp_norm, config.rms_norm_eps);
-        let inner = self.gate.forward(&normed).silu() * self.up.forward(&normed); // [N, inner]
-        x + self.down.forward(&inner)
+        let input = context.adapter_input();
+        let inner = self.gate.forward(&normed, input).silu() * self.up.forward(&normed, input); // [N, inner]
+        x + self.down.forward(&inner, input)
     }
 
     fn attend(&self, x: &Tensor, layer: usize, config: &LlamaConfig, angles: &Angles, context: &Context<'_>) -> Tensor {
-        let tokens = x.size()[0];
-        let heads = |projection: &Linear, heads| projection.forward(x).view([tokens, heads, config.head_dim]);
+        let (tokens, input) = (x.size()[0], context.adapter_input());
+        let heads = |projection: &Linear, heads| projection.forward(x, input).view([tokens, heads, config.head_dim]);
         let q = angles.rotate(&heads(&self.q, config.heads)); // [N, H, D]
         let k = angles.rotate(&heads(&self.k, config.kv_heads)); // [N, K, D]
         let v = heads(&self.v, config.kv_heads); // [N, K, D]
         let mixed = match context {
-            Context::Rows { lengths, cache } => {
+            Context::Rows { lengths, cache, .. } => {
                 if let Some(cache) = cache {
                     cache.fill(layer, lengths, &k, &v);
                 }
@@ -267,7 +278,7 @@ impl Block {
                 attend_to_cache(&q, &keys, &values, mask)
             }
         };
-        self.o.forward(&mixed.reshape([tokens, config.heads * config.head_dim]))
+        self.o.forward(&mixed.reshape([tokens, config.heads * config.head_dim]), input)
     }
 }
 

@@ -14,7 +14,7 @@ mod weights;
 pub use cache::Cache;
 pub use config::{LlamaConfig, RopeScaling};
 pub use error::ModelError;
-pub use linear::{Linear, LowRank};
+pub use linear::{AdapterInput, Linear, LowRank, Place};
 pub use llama::Llama;
 pub use rope::{Angles, Rope};
 pub use rows::Rows;

@@ -27,6 +27,7 @@ use neftpipe_protocol::{ArtifactType, Failure};
 use tch::Kind;
 
 use crate::device::{self, Devices};
+use crate::dropout::StepDropout;
 use crate::lora;
 use crate::measure;
 use crate::model::{Llama, LlamaConfig};
@@ -37,6 +38,7 @@ use data::Split;
 use measured::Meter;
 use optimizer::{AdamW, Trained};
 use probe::ProbeSet;
+use step::StepPlan;
 
 /// Carries out a `train` stage.
 ///
@@ -178,15 +180,14 @@ impl<'a> Trainer<'a> {
         let rows = &self.batches[step as usize];
         let (learning_rate, alpha) = (self.plan.learning_rates[step as usize], self.plan.alphas[step as usize]);
         let row_tokens = rows.iter().map(|&row| self.inputs.train.row(row as usize).ids.len());
-        let noise = StepNoise {
-            neft: &self.params.neft,
-            alpha,
-            seed: self.params.seed,
-            step,
-            padded_tokens: row_tokens.max().unwrap_or(0),
+        let padded_tokens = row_tokens.max().unwrap_or(0);
+        let plan = StepPlan {
+            batch: &self.params.batch,
+            noise: StepNoise { neft: &self.params.neft, alpha, seed: self.params.seed, step, padded_tokens },
+            dropout: self.dropout(step),
         };
         self.meter.start_step();
-        let seen = step::accumulate(&self.model, &self.inputs.train, rows, &self.params.batch, &noise);
+        let seen = step::accumulate(&self.model, &self.inputs.train, rows, &plan);
         let gradient_norm = optimizer::clip(&self.trained, self.params.clip);
         self.check_finite(seen.loss, gradient_norm, step)?;
         self.optimizer.step(&self.trained, step + 1, learning_rate);
@@ -206,6 +207,11 @@ impl<'a> Trainer<'a> {
         self.account.records.push(record);
         self.report_progress(Some(seen.loss));
         Ok(())
+    }
+
+    fn dropout(&self, step: u64) -> Option<StepDropout> {
+        let rate = if self.params.full { 0.0 } else { self.params.lora.dropout };
+        (rate > 0.0).then_some(StepDropout { rate, seed: self.params.seed, step })
     }
 
     /// A loss that is no number stops the run where it happened: nothing after it would mean anything.

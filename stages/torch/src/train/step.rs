@@ -5,7 +5,8 @@ use tch::{Kind, Tensor};
 
 use super::data::{Row, Split};
 use super::loss::{Wanted, cross_entropy};
-use crate::model::{Llama, Rows};
+use crate::dropout::{PassDropout, StepDropout};
+use crate::model::{AdapterInput, Llama, Rows};
 use crate::neft::StepNoise;
 
 /// What a step saw.
@@ -21,18 +22,30 @@ pub struct StepLoss {
     pub noise_magnitude: f64,
 }
 
+/// What a step does with its rows.
+pub struct StepPlan<'a> {
+    /// How it is cut into passes.
+    pub batch: &'a Batch,
+    /// Noise on the embeddings.
+    pub noise: StepNoise<'a>,
+    /// Dropout before the adapters.
+    pub dropout: Option<StepDropout>,
+}
+
 /// Rows that go through the model together: place in the step, sign of the noise, row.
 type MicroBatch<'a> = Vec<(u64, f32, Row<'a>)>;
 
 /// Leaves the gradient of the step's mean loss in the trained tensors. The mean is over all supervised tokens of the
 /// step, so it does not depend on how the step is cut.
-pub fn accumulate(model: &Llama, split: &Split, rows: &[u64], batch: &Batch, noise: &StepNoise<'_>) -> StepLoss {
+pub fn accumulate(model: &Llama, split: &Split, rows: &[u64], plan: &StepPlan<'_>) -> StepLoss {
+    let noise = &plan.noise;
     let rows: Vec<Row<'_>> = rows.iter().map(|&row| split.row(row as usize)).collect();
     let supervised: usize = rows.iter().map(|row| row.targets().count()).sum();
     let width = model.config().hidden_size as usize;
     let signs = noise.signs();
     let scale = 1.0 / (supervised * signs.len()) as f64;
-    let sum: f64 = micro_batches(&rows, signs, batch).iter().map(|micro| backward(model, micro, noise, scale)).sum();
+    let sum: f64 =
+        micro_batches(&rows, signs, plan.batch).iter().map(|micro| backward(model, micro, plan, scale)).sum();
     let magnitudes: f64 = rows.iter().map(|row| noise.magnitude(row.ids.len(), width)).sum();
     StepLoss {
         loss: sum * scale,
@@ -63,10 +76,11 @@ fn micro_batches<'a>(rows: &[Row<'a>], signs: &[f32], batch: &Batch) -> Vec<Micr
 }
 
 /// One pass: adds the gradient of `scale · sum of losses` and returns the sum of losses.
-fn backward(model: &Llama, micro: &MicroBatch<'_>, noise: &StepNoise<'_>, scale: f64) -> f64 {
+fn backward(model: &Llama, micro: &MicroBatch<'_>, plan: &StepPlan<'_>, scale: f64) -> f64 {
     let rows = Rows::new(micro.iter().map(|(_, _, row)| row.ids), model.device());
-    let embedded = add_noise(model, model.embed(rows.ids()), micro, noise);
-    let hidden = model.hidden_states(embedded, &rows);
+    let embedded = add_noise(model, model.embed(rows.ids()), micro, &plan.noise);
+    let dropout = plan.dropout.map(|step| PassDropout { step, rows: lengths(micro) });
+    let hidden = model.training_states(embedded, &rows, dropout.as_ref().map(|it| it as &dyn AdapterInput));
     let (places, targets) = supervised(micro.iter().map(|(_, _, row)| row), model.device());
     let learnt = hidden.index_select(0, &places); // [S, hidden]
     let head = model.head_weight();
@@ -80,6 +94,10 @@ fn backward(model: &Llama, micro: &MicroBatch<'_>, noise: &StepNoise<'_>, scale:
     }
     handover.backward();
     losses.each.sum(Kind::Double).double_value(&[])
+}
+
+fn lengths(micro: &MicroBatch<'_>) -> Vec<(u64, usize)> {
+    micro.iter().map(|(place, _, row)| (*place, row.ids.len())).collect()
 }
 
 fn add_noise(model: &Llama, embedded: Tensor, micro: &MicroBatch<'_>, noise: &StepNoise<'_>) -> Tensor {

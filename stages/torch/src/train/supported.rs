@@ -15,7 +15,6 @@ pub fn check(params: &TrainParams) -> Result<(), Failure> {
         (params.activation_checkpointing, "activation_checkpointing", "set `batch.micro` to save memory"),
         (params.early_stopping.is_some(), "early_stopping", "set `steps`, and `eval_every` to see the held-out loss"),
         (params.sparsity.is_some(), "sparsity", "leave it out to train a dense update"),
-        (!params.full && params.lora.dropout > 0.0, "lora.dropout", "leave it at 0"),
     ];
     match refusals.into_iter().find(|(asked, ..)| *asked) {
         Some((_, name, advice)) => Err(Failure::usage(format!("`{name}` is not supported")).with_hint(advice)),
@@ -32,11 +31,9 @@ mod tests {
     fn what_is_not_built_is_refused_by_name() {
         let check = |params| check(&serde_json::from_value(params).unwrap());
         assert_eq!(check(json!({})), Ok(()));
-        assert_eq!(check(json!({"full": true, "lora": {"dropout": 0.1}})), Ok(()));
         for (params, name) in [
             (json!({"packing": true}), "packing"),
             (json!({"precision": "bf16"}), "bf16"),
-            (json!({"lora": {"dropout": 0.1}}), "lora.dropout"),
             (json!({"sparsity": {"scope": "delta", "target": 0.5}}), "sparsity"),
         ] {
             assert!(check(params).unwrap_err().message.contains(name));
