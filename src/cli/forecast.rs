@@ -1,5 +1,7 @@
 //! What a plan will take, from what earlier runs of the pipeline took, and how that is told.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 
 use super::CliError;
@@ -14,7 +16,9 @@ use crate::ui::table::{bytes, seconds};
 pub(super) struct Forecast {
     pub estimate: Estimate,
     /// Room on the disk of the store.
-    pub free_bytes: Option<u64>,
+    free_bytes: Option<u64>,
+    /// Most memory that a stage took.
+    peak_memory_bytes: Option<u64>,
 }
 
 /// What a plan will take. None where nothing has to be done, or no earlier run tells.
@@ -33,8 +37,19 @@ pub(super) fn forecast(pipeline: &Pipeline, plan: &Plan, store: &Store) -> Resul
         let bytes = before.key.and_then(|key| store.output_bytes(&key).ok().flatten());
         Some(Cost { seconds: before.seconds, bytes, guessed: before.guessed })
     };
-    let estimate = Estimate::new(pipeline, plan, cost);
-    Ok(estimate.map(|estimate| Forecast { estimate, free_bytes: store.free_bytes() }))
+    let Some(estimate) = Estimate::new(pipeline, plan, cost) else { return Ok(None) };
+    let peak_memory_bytes = peak_memory(pipeline, &estimate, &past, store);
+    Ok(Some(Forecast { estimate, free_bytes: store.free_bytes(), peak_memory_bytes }))
+}
+
+/// Most memory that these stages took when they were last carried out. Records are read for one instance a stage.
+fn peak_memory(pipeline: &Pipeline, estimate: &Estimate, past: &Past, store: &Store) -> Option<u64> {
+    const RECORDS: usize = 32;
+    let mut stages = HashSet::new();
+    let wanted = pipeline.instances.iter().zip(&estimate.costs).filter(|(_, cost)| cost.is_some());
+    let firsts = wanted.filter(|(instance, _)| stages.insert(instance.stage.as_str())).take(RECORDS);
+    let entries = firsts.filter_map(|(instance, _)| store.entry(&past.forecast(instance)?.key?).ok().flatten());
+    entries.filter_map(|entry| entry.measured.get("peak_memory_bytes")?.as_u64()).max()
 }
 
 impl Forecast {
@@ -42,6 +57,9 @@ impl Forecast {
     pub fn json(&self) -> Value {
         let mut sums = serde_json::to_value(&self.estimate).expect("an estimate serialises");
         sums["free_bytes"] = json!(self.free_bytes);
+        if let Some(peak) = self.peak_memory_bytes {
+            sums["peak_memory_bytes"] = json!(peak);
+        }
         sums
     }
 
@@ -60,6 +78,9 @@ impl Forecast {
         if size > 0 {
             let free = self.free_bytes.map_or(String::new(), |free| format!("; {} are free", bytes(free)));
             text += &format!("\n{} of results{free}", bytes(size));
+        }
+        if let Some(peak) = self.peak_memory_bytes {
+            text += &format!("\nup to {} of memory a stage", bytes(peak));
         }
         if self.free_bytes.is_some_and(|free| free < size) {
             text += &format!("\n{}: that does not fit; `neftpipe gc` makes room", styled(NOTICE, "warning"));

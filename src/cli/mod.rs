@@ -10,6 +10,7 @@ mod doctor;
 mod error;
 mod explain;
 mod export;
+mod figures;
 mod follow;
 mod forecast;
 mod gc;

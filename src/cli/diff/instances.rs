@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 
 use super::Side;
 use super::rows::{self, Rows};
+use crate::cli::figures::{figures, params};
 use crate::cli::{CliError, Context};
 use crate::engine::implementation;
 use crate::plan::Preimage;
 use crate::store::Store;
-use crate::ui::leaves::leaves;
 use crate::ui::printer::{DIM, HEADING, styled};
 use crate::ui::table::{cell, clip, table};
 
@@ -44,10 +44,10 @@ struct Slot {
 }
 
 pub(super) fn diff(context: &Context, store: &Store, a: &Side, b: &Side, all: bool) -> Result<(), CliError> {
-    let params = changes(&params(a), &params(b));
+    let params = changes(&params(a.stage.as_ref(), Some(&a.entry)), &params(b.stage.as_ref(), Some(&b.entry)));
     let inputs = slots(a, b);
     let made = changes(&making(a), &making(b));
-    let (figures_a, figures_b) = (figures(a), figures(b));
+    let (figures_a, figures_b) = (figures(&a.entry), figures(&b.entry));
     let figures = changes(&figures_a, &figures_b);
     let rows = rows::compare(store, a, b)?;
     let same_bytes = a.artifact.digest == b.artifact.digest;
@@ -80,18 +80,6 @@ pub(super) fn diff(context: &Context, store: &Store, a: &Side, b: &Side, all: bo
 
 fn section(heading: &str, body: &str) -> String {
     if body.is_empty() { String::new() } else { format!("\n{}\n{}\n", styled(HEADING, heading), body.trim_end()) }
-}
-
-/// Every parameter; of a result that is named by its digest, those that enter its key.
-fn params(side: &Side) -> Metrics {
-    let own = side.stage.as_ref().map(|stage| &stage.params);
-    own.or_else(|| side.entry.preimage.get("params")).map(leaves).unwrap_or_default()
-}
-
-fn figures(side: &Side) -> Metrics {
-    let all = side.entry.metrics.iter().chain(&side.entry.measured);
-    let all = leaves(&Value::Object(all.map(|(name, value)| (name.clone(), value.clone())).collect()));
-    all.into_iter().filter(|(_, value)| !value.is_array()).collect()
 }
 
 /// How it was made, but for the run and its folder, which always differ.

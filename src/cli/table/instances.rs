@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 
 use neftpipe_protocol::artifact::Metrics;
-use neftpipe_protocol::params;
 use serde_json::Value;
 
+use crate::cli::figures::{figures, params};
 use crate::cli::reference::{self, Found, Target};
 use crate::cli::show::introduce;
 use crate::cli::{CliError, Context};
@@ -87,7 +87,7 @@ impl Row {
         Record::default()
             .with(Group::Identity, self.identity())
             .with(Group::Axes, self.axes())
-            .with(Group::Params, self.params())
+            .with(Group::Params, params(self.stage.as_ref(), entry))
             .with(Group::Metrics, figures)
             .with(Group::Provenance, provenance)
     }
@@ -109,13 +109,6 @@ impl Row {
         ];
         pairs.into_iter().map(|(name, value)| (name.to_owned(), value.unwrap_or_default())).collect()
     }
-
-    /// Every parameter; of a result that is named by its digest, those that enter its key.
-    fn params(&self) -> Metrics {
-        let own = self.stage.as_ref().map(|stage| &stage.params);
-        let params = own.or_else(|| self.entry.as_ref().and_then(|entry| entry.preimage.get("params")));
-        params.map(leaves).unwrap_or_default().into_iter().filter(|(_, value)| !value.is_null()).collect()
-    }
 }
 
 /// Leaves out the parameters that no row says otherwise than by default.
@@ -123,15 +116,9 @@ pub(super) fn leave_out_defaults(records: &mut [Record], rows: &[Row]) {
     let mut said = HashSet::new();
     for (record, row) in records.iter().zip(rows) {
         let kind = row.stage.as_ref().map(|stage| stage.kind);
-        let defaults = kind.map(|kind| leaves(params::defaults(kind))).unwrap_or_default();
+        let defaults = kind.map(|kind| leaves(neftpipe_protocol::params::defaults(kind))).unwrap_or_default();
         let own = record.group(Group::Params).filter(|(path, value)| defaults.get(*path) != Some(value));
         said.extend(own.map(|(path, _)| path.to_owned()));
     }
     records.iter_mut().for_each(|record| record.retain(Group::Params, |path| said.contains(path)));
-}
-
-/// Figures, measured ones among them. Lists of figures are no cells.
-fn figures(entry: &Entry) -> Metrics {
-    let all = entry.metrics.iter().chain(&entry.measured).map(|(name, value)| (name.clone(), value.clone()));
-    leaves(&Value::Object(all.collect())).into_iter().filter(|(_, value)| !value.is_array()).collect()
 }

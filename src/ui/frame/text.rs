@@ -165,3 +165,52 @@ fn fold(start: &str, items: &[String], width: usize) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ui::frame::Record;
+    use neftpipe_protocol::artifact::Metrics;
+    use serde_json::json;
+
+    fn values(values: Value) -> Metrics {
+        serde_json::from_value(values).unwrap()
+    }
+
+    fn row(seed: u64, loss: f64) -> Record {
+        Record::default()
+            .with(Group::Identity, values(json!({ "id": format!("train[seed={seed}]"), "run": "r" })))
+            .with(Group::Axes, values(json!({ "seed": seed })))
+            .with(Group::Params, values(json!({ "seed": seed, "steps": 4 })))
+            .with(
+                Group::Metrics,
+                values(json!({ "a_first_figure": loss, "loss": loss, "loss_standard_error": 0.25, "steps": 4 })),
+            )
+            .with(Group::Provenance, values(json!({ "device": if seed == 0 { json!("cpu") } else { Value::Null } })))
+    }
+
+    #[test]
+    fn what_differs_stands_in_columns_and_the_rest_below() {
+        let frame = Frame::new(&[row(0, 1.5), row(1, 2.5)]);
+        let expected = "\
+seed  a_first_figure            loss
+   0          1.5000  1.5000 ±0.2500
+   1          2.5000  2.5000 ±0.2500
+
+the same in all rows: steps 4";
+        assert_eq!(anstream::adapter::strip_str(&frame.text(None)).to_string(), expected);
+    }
+
+    #[test]
+    fn columns_beyond_the_width_follow_below() {
+        let text = Frame::new(&[row(0, 1.5), row(1, 2.5)]).text(Some(24));
+        let headings: Vec<&str> = text.lines().filter(|line| line.starts_with("seed")).collect();
+        assert_eq!(headings, ["seed  a_first_figure", "seed            loss"]);
+    }
+
+    #[test]
+    fn pairs_are_folded_between_them() {
+        let items = ["one 1", "two 2", "three 3"].map(String::from);
+        assert_eq!(fold("same: ", &items, 14), "same: one 1,\ntwo 2, three 3");
+    }
+}
