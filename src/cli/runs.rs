@@ -7,7 +7,7 @@ use super::{CliResult, Context};
 use crate::engine::event::StageOutcome;
 use crate::exit::Exit;
 use crate::record::{self, RunRecord, RunState};
-use crate::ui::table::{seconds, table};
+use crate::ui::table::seconds;
 
 /// List the runs of this store, newest first.
 #[derive(Debug, Args)]
@@ -38,9 +38,7 @@ pub(super) fn run(context: &Context, args: &RunsArgs) -> CliResult {
         return Ok(Exit::Success);
     }
     let rows: Vec<Vec<String>> = runs.iter().map(row).collect();
-    context
-        .printer
-        .line(table(&["run", "pipeline", "started", "state", "executed", "cached", "time"].map(String::from), &rows))?;
+    context.printer.table(&["run", "state", "executed", "cached", "time", "pipeline", "started"], &rows)?;
     Ok(Exit::Success)
 }
 
@@ -51,12 +49,12 @@ fn count(run: &RunRecord, wanted: &StageOutcome) -> usize {
 fn row((state, run): &(RunState, RunRecord)) -> Vec<String> {
     vec![
         run.run.clone(),
-        run.pipeline.clone(),
-        run.started.clone(),
         state.name().to_owned(),
         count(run, &StageOutcome::Executed).to_string(),
         count(run, &StageOutcome::Cached).to_string(),
         run.seconds.map_or(String::new(), seconds),
+        run.pipeline.clone(),
+        run.started.clone(),
     ]
 }
 

@@ -6,7 +6,7 @@ use anstyle::{AnsiColor, Style};
 use clap::ValueEnum;
 use serde::Serialize;
 
-use super::diagnostic;
+use super::{diagnostic, table};
 use crate::spec::Problems;
 
 /// When to colour.
@@ -82,6 +82,14 @@ impl Printer {
     /// Where stdout is closed.
     pub fn line(self, text: impl AsRef<str>) -> io::Result<()> {
         writeln!(anstream::stdout(), "{}", text.as_ref())
+    }
+
+    /// Prints a table for people, its columns in the order of their importance.
+    ///
+    /// # Errors
+    /// Where stdout is closed.
+    pub fn table(self, heading: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
+        self.line(table::fitting(heading, rows, self.width().unwrap_or(usize::MAX)))
     }
 
     /// Prints bytes as they are.

@@ -4,6 +4,8 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 use serde_json::Value;
 
+use super::printer::{DIM, styled};
+
 /// A table with a heading row. Columns whose cells all read as numbers stand to the right.
 pub fn table(heading: &[String], rows: &[Vec<String>]) -> String {
     let mut table = Table::new();
@@ -20,6 +22,21 @@ pub fn table(heading: &[String], rows: &[Vec<String>]) -> String {
         }
     }
     table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+}
+
+/// A table with as many columns, from the left, as the width holds; of the others, their names.
+pub fn fitting(heading: &[&str], rows: &[Vec<String>], width: usize) -> String {
+    let whole = |columns: usize| {
+        let rows: Vec<Vec<String>> = rows.iter().map(|row| row[..columns.min(row.len())].to_vec()).collect();
+        table(&heading[..columns].iter().map(ToString::to_string).collect::<Vec<_>>(), &rows)
+    };
+    let fits = |text: &String| text.lines().all(|line| line.chars().count() <= width);
+    let sized = (1..=heading.len()).rev().map(|columns| (columns, whole(columns)));
+    let (columns, text) = sized.into_iter().find(|(columns, text)| *columns == 1 || fits(text)).unwrap_or_default();
+    match &heading[columns..] {
+        [] => text,
+        hidden => format!("{text}\n{}", styled(DIM, format!("a wider terminal shows {}", hidden.join(", ")))),
+    }
 }
 
 /// A size in the unit that reads best: `93.0 MB`.
@@ -101,6 +118,16 @@ mod tests {
         let rows = [vec!["a".to_owned(), "1".to_owned()], vec!["b".to_owned(), "10".to_owned()]];
         let text = table(&["name".to_owned(), "n".to_owned()], &rows);
         assert_eq!(text.lines().map(str::trim_end).collect::<Vec<_>>(), ["name   n", "a      1", "b     10"]);
+    }
+
+    #[test]
+    fn columns_that_do_not_fit_are_named() {
+        let rows = [["20261123-191418", "killed", "sweep"].map(String::from).to_vec()];
+        let text =
+            |width| anstream::adapter::strip_str(&fitting(&["run", "state", "pipeline"], &rows, width)).to_string();
+        assert_eq!(text(80), "run              state   pipeline\n20261123-191418  killed  sweep");
+        assert_eq!(text(25), "run              state\n20261123-191418  killed\na wider terminal shows pipeline");
+        assert!(text(3).starts_with("run\n20261123-191418\n"));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::store::{Artifact, Store};
 use crate::ui::leaves::leaves;
 use crate::ui::outcome;
 use crate::ui::printer::{DIM, HEADING, NOTICE, styled};
-use crate::ui::table::{bytes, seconds, table};
+use crate::ui::table::{bytes, seconds};
 
 /// Look at a run, an instance, an artifact or a file; without a REF at the newest run.
 #[derive(Debug, Args)]
@@ -101,7 +101,7 @@ fn show_run(context: &Context, run: &RunRecord) -> Result<(), CliError> {
             vec![id.clone(), outcome::word(stage.outcome.as_ref()).to_owned(), spent, key]
         })
         .collect();
-    Ok(context.printer.line(table(&["instance", "outcome", "time", "key"].map(String::from), &rows))?)
+    Ok(context.printer.table(&["instance", "outcome", "time", "key"], &rows)?)
 }
 
 fn show_instances(
@@ -131,7 +131,7 @@ fn show_several(context: &Context, run: &RunRecord, found: Vec<Found>) -> Result
         let id = found.id.clone();
         match reference::named(run, found) {
             Ok(named) => {
-                rows.push(vec![named.id.clone(), word, named.artifact.digest.short(), bytes(named.artifact.bytes())]);
+                rows.push(vec![named.id.clone(), word, bytes(named.artifact.bytes()), named.artifact.digest.short()]);
                 shown.push(as_json(&named, Metrics::new()));
             }
             Err(_) => rows.push(vec![id, word, String::new(), String::new()]),
@@ -140,7 +140,7 @@ fn show_several(context: &Context, run: &RunRecord, found: Vec<Found>) -> Result
     if context.printer.is_json() {
         return Ok(context.printer.json(&json!({ "version": 1, "instances": shown }))?);
     }
-    Ok(context.printer.line(table(&["instance", "outcome", "digest", "size"].map(String::from), &rows))?)
+    Ok(context.printer.table(&["instance", "outcome", "size", "digest"], &rows)?)
 }
 
 fn show_or_print(context: &Context, store: &Store, named: &Named, path: Option<&str>) -> Result<(), CliError> {
@@ -177,7 +177,7 @@ fn show_artifact(context: &Context, dir: &Path, named: &Named) -> Result<(), Cli
     printer.line(format!("\n{}", styled(HEADING, "Files")))?;
     let rows: Vec<Vec<String>> =
         files.iter().map(|file| vec![file.path.clone(), bytes(file.bytes), file.digest.short()]).collect();
-    printer.line(table(&["path", "size", "digest"].map(String::from), &rows))?;
+    printer.table(&["path", "size", "digest"], &rows)?;
     if !named.entry.measured.is_empty() {
         printer.line(format!("\n{}", styled(HEADING, "Measured")))?;
         printer.line(view::figures_table(&named.entry.measured).trim_end())?;
