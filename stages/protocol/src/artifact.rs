@@ -230,6 +230,12 @@ pub struct TrainStep {
 pub struct TrainMetrics {
     /// Optimizer steps.
     pub steps: u64,
+    /// With early stopping, the steps that the weights left have taken: those of the best evaluation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub best_step: Option<u64>,
+    /// With early stopping, the step at which it stopped, where it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stopped_at: Option<u64>,
     /// Loss of the last step, noise on.
     pub final_train_loss: Option<f64>,
     /// Loss over all supervised tokens of the probe's trained rows, noise off.

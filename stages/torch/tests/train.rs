@@ -220,6 +220,55 @@ fn an_adapter_says_what_it_is_and_how_it_went() {
     assert_eq!((&progress["done"], &progress["total"]), (&json!(6), &json!(6)));
 }
 
+/// Overfits ten rows, so that the held-out loss rises after a while.
+fn overfitting(changes: Value) -> Stage {
+    let mut params = noisy(json!({"steps": 60, "learning_rate": 5e-2, "eval_every": 2, "schedule": "constant",
+        "warmup": 2}));
+    changes.as_object().unwrap().iter().for_each(|(name, value)| params[name] = value.clone());
+    let rows = golden_rows();
+    Stage::train(params, &rows[..10], &rows[40..44])
+}
+
+#[test]
+fn early_stopping_ends_training_and_leaves_the_best_weights() {
+    let rule = json!({"early_stopping": {"patience": 3}});
+    let stage = overfitting(rule.clone()).with_checkpoints(&[5, 9]);
+    let metrics = stage.succeed()["metrics"].clone();
+    let (best, stopped) = (metrics["best_step"].as_u64().unwrap(), metrics["stopped_at"].as_u64().unwrap());
+    assert!(stopped < 60 && best == stopped - 6, "{best} {stopped}");
+    assert_eq!(metrics["steps"], stopped);
+    let losses: Vec<f64> = metrics["evaluations"].as_array().unwrap().iter().map(heldout_loss).collect();
+    assert_eq!(losses.len() as u64, stopped / 2);
+    assert!(losses.iter().all(|&loss| loss >= losses[best as usize / 2 - 1]));
+    assert_eq!(heldout_loss(&metrics), losses[best as usize / 2 - 1]);
+    // The weights are those of a run that ended there.
+    let ended = overfitting(json!({"steps": best}));
+    let probed = ended.succeed()["metrics"].clone();
+    assert_eq!(probed["probe_heldout_losses"], metrics["probe_heldout_losses"]);
+    let weights = |stage: &Stage| fs::read(stage.out("adapter/adapter_model.safetensors")).unwrap();
+    assert!(weights(&ended) == weights(&stage));
+    assert_eq!(read_json(&stage.out("adapter/neftpipe.json"))["steps"], best);
+    for step in [5, 9] {
+        let resumed = overfitting(rule.clone()).with_known(&stage, step);
+        assert_eq!(resumed.succeed()["measured"]["steps_reused"], step);
+        assert_same_files(&resumed, &stage, "adapter");
+    }
+}
+
+#[test]
+fn patience_that_is_not_used_up_stops_nothing() {
+    let metrics = overfitting(json!({"steps": 5, "early_stopping": {"patience": 3}})).succeed()["metrics"].clone();
+    assert_eq!((&metrics["steps"], metrics.get("stopped_at")), (&json!(5), None));
+    assert_eq!(metrics["best_step"], 5, "the weights of the end count as evaluated");
+    let rows = golden_rows();
+    Stage::train(noisy(json!({"eval_every": 2, "early_stopping": {"patience": 1}})), &rows[..10], &[])
+        .fail("usage", &["early_stopping", "holdout"]);
+}
+
+fn heldout_loss(figures: &Value) -> f64 {
+    figures["probe_heldout_loss"].as_f64().unwrap()
+}
+
 #[test]
 fn a_fully_trained_model_can_be_trained_on() {
     let first = noisy_stage(json!({"full": true, "steps": 2}));

@@ -227,6 +227,14 @@ mod tests {
     }
 
     #[test]
+    fn early_stopping_needs_evaluations() {
+        let problems = |value: Value| resolve(Kind::Train, value).unwrap().problems;
+        let alone = problems(json!({"early_stopping": {"patience": 2}}));
+        assert!(matches!(&alone[..], [("early_stopping", message)] if message.contains("eval_every")), "{alone:?}");
+        assert_eq!(problems(json!({"early_stopping": {"patience": 2}, "eval_every": 5})), []);
+    }
+
+    #[test]
     fn unknown_keys_are_refused() {
         for kind in Kind::ALL {
             assert!(resolve(kind, json!({"nonsense": 1})).is_err(), "{kind}");

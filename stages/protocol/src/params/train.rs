@@ -55,7 +55,7 @@ pub struct TrainParams {
     pub checkpoint_every: u64,
     /// Steps between evaluations on held-out rows; none where not said.
     pub eval_every: Option<u64>,
-    /// Stop when the held-out loss no longer falls.
+    /// Stop when the held-out loss no longer falls, and leave the weights of the best evaluation. Needs `eval_every`.
     pub early_stopping: Option<EarlyStopping>,
     /// Noise on the embeddings.
     pub neft: Neft,
@@ -466,6 +466,17 @@ impl StageParams for TrainParams {
         check(self.weight_decay >= 0.0, "weight_decay", format!("{} is below 0", self.weight_decay));
         check(self.checkpoint_every > 0, "checkpoint_every", "checkpoints are at least one step apart".to_owned());
         check(self.eval_every != Some(0), "eval_every", "evaluations are at least one step apart".to_owned());
+        if let Some(stopping) = &self.early_stopping {
+            let message = "goes by held-out losses: say `eval_every` too, the steps between evaluations";
+            check(self.eval_every.is_some(), "early_stopping", message.to_owned());
+            check(stopping.patience > 0, "early_stopping.patience", "is at least one evaluation".to_owned());
+            let least = stopping.min_delta;
+            check(
+                least >= 0.0 && least.is_finite(),
+                "early_stopping.min_delta",
+                format!("{least} is not a number from 0 up"),
+            );
+        }
         check(self.lora.rank > 0, "lora.rank", "an adapter has at least rank 1".to_owned());
         check(
             (0.0..1.0).contains(&self.lora.dropout),

@@ -71,8 +71,12 @@ pub fn checkpoint_steps(params: &TrainParams, rows: u64) -> Vec<u64> {
 fn first_key(statics: Statics<'_>) -> Digest {
     let mut params: Value = serde_json::to_value(statics.params).expect("parameters serialise");
     statics.params.prune(&mut params);
-    let scheduled = ["steps", "epochs", "learning_rate", "schedule", "warmup", "neft", "early_stopping"];
+    let scheduled = ["steps", "epochs", "learning_rate", "schedule", "warmup", "neft"];
     TrainParams::NOT_IN_KEY.iter().chain(&scheduled).for_each(|path| remove(&mut params, path));
+    // With it a state holds the best weights too, and which those are depends on the rule.
+    if statics.params.early_stopping.is_none() {
+        remove(&mut params, "early_stopping");
+    }
     let mut hasher = KeyHasher::new("neftpipe 2026 training start v1");
     hasher.add(&u64::from(Kind::Train.version())).add(&params).add(&statics.model).add(&statics.tokens);
     if let Some(adapter) = &statics.adapter {
@@ -123,6 +127,16 @@ mod tests {
     fn keys_do_not_depend_on_where_the_cuts_are_nor_on_micro_batches() {
         assert_eq!(keys(json!({"steps": 5})), keys(json!({"steps": 5, "checkpoint_every": 2, "batch": {"micro": 1}})));
         assert_ne!(keys(json!({"steps": 5})), keys(json!({"steps": 5, "seed": 1})));
+    }
+
+    #[test]
+    fn what_a_state_holds_besides_is_not_shared_with_arms_without_it() {
+        let plain = json!({"steps": 5, "eval_every": 1});
+        let stopping = |patience: u64| json!({"steps": 5, "eval_every": 1, "early_stopping": {"patience": patience}});
+        assert_eq!(shared(&keys(plain.clone()), &keys(stopping(1))), 0);
+        assert_eq!(shared(&keys(stopping(1)), &keys(stopping(2))), 0);
+        assert_eq!(keys(plain), keys(json!({"steps": 5, "eval_every": 1, "early_stopping": null})));
+        assert_eq!(shared(&keys(json!({"steps": 5})), &keys(json!({"steps": 5, "lora": {"dropout": 0.1}}))), 0);
     }
 
     #[test]

@@ -21,6 +21,13 @@ pub struct Account {
     pub evaluations: Vec<Probe>,
 }
 
+/// What came of early stopping.
+#[derive(Debug, Clone, Copy)]
+pub struct Stopping {
+    /// Whether it stopped the run.
+    pub stopped: bool,
+}
+
 /// The figures of a step, for an event.
 pub fn figures(record: &TrainStep) -> Metrics {
     as_metrics(record).into_iter().filter(|(name, _)| name != "step").collect()
@@ -50,13 +57,15 @@ impl Account {
         fs::write(&path, text).map_err(|error| io_failure("write", &path, &error))
     }
 
-    /// The figures of a finished run whose last probe is this one.
-    pub fn metrics(&self, last: &Probe, trained_parameters: u64) -> Metrics {
+    /// The figures of a finished run whose weights this probe measured.
+    pub fn metrics(&self, last: &Probe, trained_parameters: u64, stopping: Option<Stopping>) -> Metrics {
         let sum = |of: fn(&TrainStep) -> u64| self.records.iter().map(of).sum::<u64>();
         let losses: Vec<f64> = self.records.iter().map(|record| record.loss).collect();
         let alphas: Vec<f64> = self.records.iter().map(|record| record.alpha).collect();
         let figures = TrainMetrics {
             steps: self.steps(),
+            best_step: stopping.map(|_| last.step),
+            stopped_at: stopping.filter(|stopping| stopping.stopped).map(|_| self.steps()),
             final_train_loss: losses.last().copied(),
             probe_train_loss: last.train.mean_loss(),
             probe_heldout_loss: last.heldout.mean_loss(),

@@ -1,4 +1,5 @@
-//! The state of a run after some step, on disk: what is trained, the optimizer's moments, and the account so far.
+//! The state of a run after some step, on disk: named tensors (what is trained, the optimizer's moments and what else
+//! lives from step to step) and the account so far.
 //!
 //! Everything else of a run (rows, rates, noise) is a pure function of the step, so a run that goes on from here
 //! computes what the uninterrupted one did, bit by bit.
@@ -12,31 +13,27 @@ use neftpipe_protocol::worker::{Job, io_failure, write_json};
 use neftpipe_protocol::{Failure, FailureClass};
 
 use super::account::Account;
-use super::optimizer::{AdamW, Trained};
 use crate::tensor_file::{self, TensorFile};
+use tch::Tensor;
 
 const TENSORS_FILE: &str = "state.safetensors";
 const ACCOUNT_FILE: &str = "account.json";
-/// Prefixes of the optimizer's moments.
-const MOMENTS: [&str; 2] = ["adam.mean.", "adam.square."];
+
+/// Tensors of a state, under their names. They share storage with what they are the state of.
+pub type State = Vec<(String, Tensor)>;
 
 /// Writes `checkpoints/<step>/` of the attempt, whole or not at all, and says so.
 ///
 /// # Errors
 /// Where it cannot be written.
-pub fn save(job: &Job, trained: &Trained, optimizer: &AdamW, account: &Account) -> Result<(), Failure> {
+pub fn save(job: &Job, state: &State, account: &Account) -> Result<(), Failure> {
     let step = account.steps();
     let folder = job.request.attempt.join(CHECKPOINTS_DIR);
     let (partial, whole) = (folder.join(format!("{step}.partial")), folder.join(step.to_string()));
     remove(&partial)?;
     remove(&whole)?;
     fs::create_dir_all(&partial).map_err(|error| io_failure("create", &partial, &error))?;
-    let mut tensors: Vec<_> = trained.iter().map(|(name, it)| (name.clone(), it.detach())).collect();
-    for ((name, _), moments) in trained.iter().zip(optimizer.moments()) {
-        for (prefix, moment) in MOMENTS.iter().zip(moments) {
-            tensors.push((format!("{prefix}{name}"), moment.shallow_clone()));
-        }
-    }
+    let tensors: Vec<_> = state.iter().map(|(name, tensor)| (name.clone(), tensor.detach())).collect();
     tensor_file::write(&partial.join(TENSORS_FILE), &tensors)?;
     write_json(&partial.join(ACCOUNT_FILE), account)?;
     fs::rename(&partial, &whole).map_err(|error| io_failure("write", &whole, &error))?;
@@ -44,14 +41,15 @@ pub fn save(job: &Job, trained: &Trained, optimizer: &AdamW, account: &Account) 
     Ok(())
 }
 
-/// Goes on from the latest known checkpoint of at most `steps` steps, if there is one.
+/// Goes on from the latest known checkpoint of at most `steps` steps, if there is one: copies its tensors into those
+/// that `state` names for its step.
 ///
 /// # Errors
 /// Where the folder of checkpoints cannot be read. One that is damaged is passed over with a warning: the work is
 /// then done again.
-pub fn resume(job: &Job, trained: &Trained, optimizer: &AdamW, steps: u64) -> Result<Option<Account>, Failure> {
+pub fn resume(job: &Job, steps: u64, state: impl Fn(u64) -> State) -> Result<Option<Account>, Failure> {
     for (step, folder) in known(job, steps)? {
-        match load(&folder, trained, optimizer) {
+        match load(&folder, &state(step)) {
             Ok(account) if account.steps() == step => return Ok(Some(account)),
             Ok(account) => job.warn(
                 "checkpoint_unusable",
@@ -88,23 +86,19 @@ fn known(job: &Job, steps: u64) -> Result<Vec<(u64, PathBuf)>, Failure> {
     Ok(found)
 }
 
-/// Copies the state into the trained tensors and the moments. Nothing is copied before all of it was read.
-fn load(folder: &Path, trained: &Trained, optimizer: &AdamW) -> Result<Account, Failure> {
+/// Copies a saved state into this one. Nothing is copied before all of it was read.
+fn load(folder: &Path, state: &State) -> Result<Account, Failure> {
     let path = folder.join(ACCOUNT_FILE);
     let text = fs::read(&path).map_err(|error| Failure::data(format!("{}: {error}", path.display())))?;
     let account: Account =
         serde_json::from_slice(&text).map_err(|error| Failure::data(format!("{}: {error}", path.display())))?;
     let file = TensorFile::open(&folder.join(TENSORS_FILE))?;
     let mut copies = Vec::new();
-    for ((name, tensor), moments) in trained.iter().zip(optimizer.moments()) {
-        let targets = [(String::new(), tensor)].into_iter();
-        let moments = MOMENTS.iter().zip(moments).map(|(prefix, moment)| ((*prefix).to_owned(), moment));
-        for (prefix, target) in targets.chain(moments) {
-            let state = file.read(&format!("{prefix}{name}"), &target.size(), target.kind(), target.device())?;
-            copies.push((target.shallow_clone(), state));
-        }
+    for (name, target) in state {
+        let saved = file.read(name, &target.size(), target.kind(), target.device())?;
+        copies.push((target.shallow_clone(), saved));
     }
-    tch::no_grad(|| copies.into_iter().for_each(|(mut target, state)| target.copy_(&state)));
+    tch::no_grad(|| copies.into_iter().for_each(|(mut target, saved)| target.copy_(&saved)));
     Ok(account)
 }
 

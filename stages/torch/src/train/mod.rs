@@ -12,6 +12,7 @@ mod optimizer;
 mod output;
 mod probe;
 mod step;
+mod stopping;
 mod supported;
 
 use std::path::Path;
@@ -33,12 +34,14 @@ use crate::measure;
 use crate::model::{Llama, LlamaConfig};
 use crate::neft::StepNoise;
 
-use account::Account;
+use account::{Account, Stopping};
+use checkpoint::State;
 use data::Split;
 use measured::Meter;
 use optimizer::{AdamW, Trained};
 use probe::ProbeSet;
 use step::StepPlan;
+use stopping::Best;
 
 /// Carries out a `train` stage.
 ///
@@ -53,7 +56,7 @@ pub fn run(job: &Job, devices: &Devices) -> Result<Outcome, Failure> {
     let mut model = Llama::load(&job.input("model")?.path, device, Kind::Float)?;
     let trained = make_trainable(job, &params, &mut model)?;
     let optimizer = AdamW::new(&trained, params.betas, params.eps, params.weight_decay);
-    Trainer::new(job, params, inputs, model, trained, optimizer).run()
+    Trainer::new(job, params, inputs, model, trained, optimizer)?.run()
 }
 
 /// The tokenised rows.
@@ -134,6 +137,7 @@ struct Trainer<'a> {
     model: Llama,
     trained: Trained,
     optimizer: AdamW,
+    best: Option<Best>,
     account: Account,
     meter: Meter,
 }
@@ -146,23 +150,25 @@ impl<'a> Trainer<'a> {
         model: Llama,
         trained: Trained,
         optimizer: AdamW,
-    ) -> Self {
+    ) -> Result<Self, Failure> {
         let rows = inputs.train.len() as u64;
         let plan = TrainingPlan::new(&params, rows);
         let batches = batches(rows, params.batch.size, plan.steps(), params.shuffle, params.seed);
         let probes = ProbeSet::new(&batches, &inputs.heldout);
+        let best = params.early_stopping.as_ref().map(|rule| Best::new(rule, &trained, probes.heldout_rows()));
+        let best = best.transpose()?;
         let (account, meter) = (Account::default(), Meter::default());
-        Self { job, params, inputs, plan, batches, probes, model, trained, optimizer, account, meter }
+        Ok(Self { job, params, inputs, plan, batches, probes, model, trained, optimizer, best, account, meter })
     }
 
     fn run(mut self) -> Result<Outcome, Failure> {
         let steps = self.plan.steps();
-        if let Some(account) = checkpoint::resume(self.job, &self.trained, &self.optimizer, steps)? {
+        if let Some(account) = checkpoint::resume(self.job, steps, |step| self.state(step))? {
             self.account = account;
         }
         let resumed = self.account.steps();
         self.report_progress(None);
-        while self.account.steps() < steps {
+        while self.account.steps() < steps && !self.is_over() {
             if self.job.should_stop() {
                 return self.interrupt(resumed);
             }
@@ -241,7 +247,22 @@ impl<'a> Trainer<'a> {
             let figures = figures.into_iter().map(|(name, part)| (name.to_owned(), part.mean_loss().into())).collect();
             self.job.metric(step, figures);
             self.account.evaluations.push(probe);
+            if let Some(best) = &self.best {
+                best.keep_if_best(&self.trained, &self.account.evaluations);
+            }
         }
+    }
+
+    fn is_over(&self) -> bool {
+        self.best.as_ref().is_some_and(|best| best.says_stop(&self.account.evaluations))
+    }
+
+    /// What lives from step to step, under its names in the checkpoint of this step.
+    fn state(&self, _step: u64) -> State {
+        let mut state: State = self.trained.iter().map(|(name, it)| (name.clone(), it.shallow_clone())).collect();
+        state.extend(self.optimizer.state(&self.trained));
+        state.extend(self.best.iter().flat_map(|best| best.state(&self.trained)));
+        state
     }
 
     fn probe(&self) -> probe::Probe {
@@ -249,7 +270,7 @@ impl<'a> Trainer<'a> {
     }
 
     fn save(&self) -> Result<(), Failure> {
-        checkpoint::save(self.job, &self.trained, &self.optimizer, &self.account)
+        checkpoint::save(self.job, &self.state(self.account.steps()), &self.account)
     }
 
     fn interrupt(&self, resumed: u64) -> Result<Outcome, Failure> {
@@ -263,6 +284,7 @@ impl<'a> Trainer<'a> {
     fn finish(self, resumed: u64) -> Result<Outcome, Failure> {
         let (name, artifact_type) =
             if self.params.full { ("model", ArtifactType::Model) } else { ("adapter", ArtifactType::Adapter) };
+        let probe = self.choose_weights();
         let folder = self.job.output(name)?;
         if self.params.full {
             output::write_model(&self.job.input("model")?.path, &self.model, &folder)?;
@@ -270,10 +292,10 @@ impl<'a> Trainer<'a> {
             lora::save(&folder, &self.model, &self.params.lora)?;
         }
         let trained_parameters: usize = self.trained.iter().map(|(_, tensor)| tensor.numel()).sum();
-        let metrics = self.account.metrics(&self.last_probe(), trained_parameters as u64);
+        let metrics = self.account.metrics(&probe, trained_parameters as u64, self.stopping());
         self.account.write_steps(&folder)?;
         write_json(&folder.join("metrics.json"), &metrics)?;
-        self.write_info(&folder)?;
+        self.write_info(&folder, probe.step)?;
         Ok(Outcome::Succeeded(Box::new(Success {
             outputs: [(name.to_owned(), artifact_type)].into_iter().collect(),
             metrics,
@@ -281,6 +303,22 @@ impl<'a> Trainer<'a> {
             provenance: measure::provenance(self.job.request.threads, self.model.device()),
             resolved: None,
         })))
+    }
+
+    /// Leaves the best weights in the model where early stopping asks for them, else those of the end; returns their probe.
+    fn choose_weights(&self) -> probe::Probe {
+        let last = self.last_probe();
+        let Some(best) = &self.best else { return last };
+        let mut evaluations = self.account.evaluations.clone();
+        if evaluations.last() != Some(&last) {
+            evaluations.push(last.clone());
+            best.keep_if_best(&self.trained, &evaluations);
+        }
+        best.restore(&self.trained, &evaluations).cloned().unwrap_or(last)
+    }
+
+    fn stopping(&self) -> Option<Stopping> {
+        self.best.as_ref().map(|best| Stopping { stopped: best.says_stop(&self.account.evaluations) })
     }
 
     /// The probe of the end, which an evaluation may have been.
@@ -291,12 +329,12 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    fn write_info(&self, folder: &Path) -> Result<(), Failure> {
+    fn write_info(&self, folder: &Path, steps: u64) -> Result<(), Failure> {
         let info = AdapterInfo {
             template: self.inputs.info.template.clone(),
             date_string: self.inputs.info.date_string.clone(),
             base_model: self.job.input("model")?.digest,
-            steps: self.account.steps(),
+            steps,
         };
         write_json(&folder.join(lora::INFO_FILE), &info)
     }

@@ -20,9 +20,13 @@ impl AdamW {
         Self { betas, eps, weight_decay, moments }
     }
 
-    /// First and second moments of each trained tensor.
-    pub fn moments(&self) -> &[[Tensor; 2]] {
-        &self.moments
+    /// The moments under the names that they have in a checkpoint.
+    pub fn state(&self, trained: &Trained) -> Vec<(String, Tensor)> {
+        let of = |((name, _), [mean, square]): (&(String, Tensor), &[Tensor; 2])| {
+            let named = [("adam.mean.", mean), ("adam.square.", square)];
+            named.map(|(prefix, moment)| (format!("{prefix}{name}"), moment.shallow_clone()))
+        };
+        trained.iter().zip(&self.moments).flat_map(of).collect()
     }
 
     /// Takes optimizer step number `step` (from 1) with the gradients that the trained tensors hold, as PyTorch's AdamW:

@@ -58,6 +58,11 @@ impl ProbeSet {
         Self { train: first_rows(batches), heldout: spread(&heldout) }
     }
 
+    /// Held-out rows that are probed.
+    pub fn heldout_rows(&self) -> usize {
+        self.heldout.len()
+    }
+
     /// The losses of the model as it is now.
     pub fn measure(&self, model: &Llama, step: u64, train: &Split, heldout: &Split) -> Probe {
         Probe { step, train: part(model, train, &self.train), heldout: part(model, heldout, &self.heldout) }

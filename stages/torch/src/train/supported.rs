@@ -13,7 +13,6 @@ pub fn check(params: &TrainParams) -> Result<(), Failure> {
         (params.packing, "packing", "leave it out: rows are never padded here, so packing saves nothing"),
         (params.group_by_length, "group_by_length", "leave it out: rows are never padded here, so it saves nothing"),
         (params.activation_checkpointing, "activation_checkpointing", "set `batch.micro` to save memory"),
-        (params.early_stopping.is_some(), "early_stopping", "set `steps`, and `eval_every` to see the held-out loss"),
         (params.sparsity.is_some(), "sparsity", "leave it out to train a dense update"),
     ];
     match refusals.into_iter().find(|(asked, ..)| *asked) {
