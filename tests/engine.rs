@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 use neftpipe::engine::event::{Event, EventBody, RunOutcome, StageOutcome};
-use neftpipe::engine::{Options, Run, Summary};
+use neftpipe::engine::{Options, Run, Summary, implementation};
 use neftpipe::exec::{Executor, GpuLocks, Level, Machine, Outcome, Stop, Task};
 use neftpipe::facts::World;
-use neftpipe::plan::{Reason, Selection};
+use neftpipe::plan::{Outdated, Plan, Reason, Selection};
 use neftpipe::spec::model::{Gpus, InputRef, Instance, Pipeline, Resources, Retry};
 use neftpipe::store::Store;
 use neftpipe_protocol::event::{Event as WorkerEvent, EventBody as WorkerBody, Saved};
@@ -126,13 +126,24 @@ struct Scene<'a> {
     stop: Stop,
     id: String,
     gpus: Vec<String>,
+    /// The world in which it runs, where that is not of now.
+    world: Option<World<'a>>,
 }
 
 impl<'a> Scene<'a> {
     fn new(store: &'a Store, pipeline: &'a Pipeline) -> Self {
         static RUNS: AtomicUsize = AtomicUsize::new(0);
         let id = format!("run-{:04}", RUNS.fetch_add(1, Ordering::Relaxed));
-        Self { store, pipeline, forced: None, options: Options::default(), stop: Stop::default(), id, gpus: Vec::new() }
+        Self {
+            store,
+            pipeline,
+            forced: None,
+            options: Options::default(),
+            stop: Stop::default(),
+            id,
+            gpus: Vec::new(),
+            world: None,
+        }
     }
 
     fn run(&self, executor: &dyn Executor) -> Ran {
@@ -140,7 +151,8 @@ impl<'a> Scene<'a> {
     }
 
     fn run_watched(&self, executor: &dyn Executor, mut watch: impl FnMut(&EventBody)) -> Ran {
-        let world = World::new(self.store, self.pipeline).unwrap();
+        let now = World::new(self.store, self.pipeline).unwrap();
+        let world = self.world.as_ref().unwrap_or(&now);
         let forced: Vec<usize> = (0..self.pipeline.instances.len())
             .filter(|&index| self.forced == Some(self.pipeline.instances[index].id.as_str()))
             .collect();
@@ -150,7 +162,7 @@ impl<'a> Scene<'a> {
             selection: &Selection::all(self.pipeline),
             forced: &Selection::of(self.pipeline, &forced),
             store: self.store,
-            world: &world,
+            world,
             executor,
             machine: Machine { cpus: 4, memory_bytes: 1 << 30, gpus: self.gpus.clone() },
             options: self.options.clone(),
@@ -457,6 +469,32 @@ fn a_lost_blob_is_made_again_with_that_reason() {
     assert_eq!(second.states(["a", "b"]), ["executed", "cached"]);
     assert_eq!(second.reasons("a"), [Reason::OutputMissing { output: "output".to_owned() }]);
     assert_eq!(second.output("a"), first.output("a"));
+}
+
+#[test]
+fn results_of_an_older_implementation_are_taken_as_they_are_where_that_is_asked() {
+    let project = Project::new();
+    let pipeline = project.pipeline(vec![command("a", 1, &[]), command("b", 2, &[0]), command("c", 3, &[1])]);
+    let (store, executor) = (project.store(), Fake::new(echo));
+    run(&store, &pipeline, &executor);
+    let (all, none) = (Selection::all(&pipeline), Selection::none(&pipeline));
+    let upgraded = || World::new(&store, &pipeline).unwrap().with_version(Kind::Command, 3);
+    let plan = Plan::new(&pipeline, &all, &none, &upgraded());
+    assert_eq!(plan.outdated(&pipeline), [Outdated { kind: Kind::Command, old: 1, new: 3, results: 1 }]);
+    assert_eq!((plan.counts().run, plan.counts().pending), (1, 2));
+    let unlike = upgraded().accepting(vec![(Kind::Train, 1), (Kind::Command, 2)]);
+    assert_eq!(Plan::new(&pipeline, &all, &none, &unlike).counts().cached, 0);
+
+    let accepting = || upgraded().accepting(vec![(Kind::Command, 1)]);
+    assert_eq!(Plan::new(&pipeline, &all, &none, &accepting()).counts().cached, 3);
+    let ran = Scene { world: Some(accepting()), ..Scene::new(&store, &pipeline) }.run(&executor);
+    assert_eq!(ran.counts(), (0, 3, 0, 0));
+    let plan = Plan::new(&pipeline, &all, &none, &upgraded());
+    assert_eq!((plan.counts().cached, plan.outdated(&pipeline).len()), (3, 0), "once accepted, it is so");
+    let entry = store.entry(&plan.nodes[2].as_ref().unwrap().key.unwrap()).unwrap().unwrap();
+    assert_eq!((entry.preimage["version"].as_u64(), implementation(&entry)), (Some(3), Some(1)));
+    let forced = Plan::new(&pipeline, &all, &all, &accepting());
+    assert_eq!(forced.counts().cached, 0, "what is forced is not taken over");
 }
 
 #[test]

@@ -206,3 +206,14 @@ fn every_signal_that_a_cluster_sends_stops_a_run_that_the_same_command_goes_on_w
         project.neftpipe(&["run", "slow.yaml"]).exits(0);
     }
 }
+
+#[test]
+fn an_implementation_that_cannot_be_accepted_is_a_mistake_of_usage() {
+    let project = project();
+    for (wrong, said) in
+        [("train", "train@3"), ("fry@1", "the kinds are"), ("train@99", "train is at version"), ("train@0", "")]
+    {
+        let refused = project.neftpipe(&["plan", "slow.yaml", "--accept", wrong]).exits(2).stderr;
+        assert!(refused.contains(said), "{refused}");
+    }
+}

@@ -92,8 +92,8 @@ fn text(pipeline: &Pipeline, plan: &Plan, forecast: Option<&Forecast>, terminal:
         text += &format!("{}\n", forecast.text());
     }
     for Outdated { kind, old, new, results } in plan.outdated(pipeline) {
-        let these = format!("{kind}@{old} → {kind}@{new}: {results} results");
-        text += &format!("{these}; --accept {kind}@{old} takes them as they are\n");
+        let (noun, them) = if results == 1 { ("result", "it as it is") } else { ("results", "them as they are") };
+        text += &format!("{kind}@{old} → {kind}@{new}: {results} {noun}; --accept {kind}@{old} takes {them}\n");
     }
     let width = nodes(pipeline, plan).map(|(_, id, ..)| id.chars().count()).max().unwrap_or(0).min(60);
     for (index, id, _, node) in nodes(pipeline, plan) {
