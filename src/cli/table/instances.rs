@@ -19,7 +19,7 @@ use crate::ui::outcome;
 /// An instance of a run, or a result by its digest.
 pub(super) struct Row {
     pub id: String,
-    run: Option<String>,
+    pub run: Option<String>,
     stage: Option<StageRecord>,
     entry: Option<Entry>,
     /// The output that was named; the plain one otherwise.

@@ -44,7 +44,8 @@ fn gather(
     for row in rows {
         let Some(artifact) = row.artifact() else { continue };
         for values in read(artifact, &store.view(artifact)?)?.into_iter().flatten() {
-            let identity = Metrics::from([("id".to_owned(), row.id.clone().into())]);
+            let pairs = [("id", row.id.clone().into()), ("run", row.run.clone().into())];
+            let identity = pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
             let record = Record::default().with(Group::Identity, identity).with(Group::Axes, row.axes());
             records.push(record.with(Group::Values, values));
         }
