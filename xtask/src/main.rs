@@ -5,6 +5,7 @@
 
 mod driver;
 mod error;
+mod faults;
 mod install;
 mod libtorch;
 mod pip;
@@ -55,6 +56,11 @@ enum Task {
         /// Arguments of the tests themselves
         #[arg(last = true, value_name = "TEST ARGUMENTS")]
         of_the_tests: Vec<OsString>,
+    },
+    /// Make all faults of which the tests make a tenth (kills, full disks, damaged files, races), and sum up what held
+    Faults {
+        /// Only those whose tests have these in their names: `kills`
+        names: Vec<OsString>,
     },
     /// Set up, build, and install the CLI, its workers and their libraries under a folder
     Install {
@@ -119,6 +125,7 @@ fn perform(task: Task) -> Result<(), Error> {
             Err(workspace::become_command(cli))
         }
         Task::Test { gpu, arguments, of_the_tests } => set_up(gpu)?.test(&rejoined(arguments, of_the_tests)),
+        Task::Faults { names } => faults::make_all(&names),
         Task::Install { gpu, prefix } => {
             let workspace = set_up(gpu)?;
             install::install(&workspace.build()?, workspace.libtorch(), &prefix)

@@ -3,7 +3,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 use crate::error::Error;
 use crate::libtorch::Libtorch;
@@ -22,9 +22,7 @@ pub struct Workspace {
 
 impl Workspace {
     pub fn new(libtorch: Libtorch) -> Self {
-        let xtask = std::env::var_os("CARGO_MANIFEST_DIR").map_or(env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
-        let root = xtask.parent().unwrap_or(&xtask).to_owned();
-        Self { root, libtorch }
+        Self { root: root(), libtorch }
     }
 
     pub fn libtorch(&self) -> &Libtorch {
@@ -57,8 +55,7 @@ impl Workspace {
     }
 
     fn cargo(&self) -> Command {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut command = self.command(&cargo);
+        let mut command = self.command(&cargo());
         command.current_dir(&self.root);
         command
     }
@@ -70,6 +67,22 @@ impl Workspace {
         let parsed: serde_json::Value = serde_json::from_slice(&output.stdout).map_err(|_| Error::NoTargetDirectory)?;
         parsed["target_directory"].as_str().map(PathBuf::from).ok_or(Error::NoTargetDirectory)
     }
+}
+
+fn root() -> PathBuf {
+    let xtask = std::env::var_os("CARGO_MANIFEST_DIR").map_or(env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    xtask.parent().unwrap_or(&xtask).to_owned()
+}
+
+fn cargo() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+/// cargo in the checkout, for what needs no libtorch.
+pub fn plain_cargo() -> Command {
+    let mut command = Command::new(cargo());
+    command.current_dir(root());
+    command
 }
 
 const LIBRARY_PATH: &str = if cfg!(target_os = "macos") { "DYLD_LIBRARY_PATH" } else { "LD_LIBRARY_PATH" };
@@ -86,7 +99,12 @@ fn prepend(folder: &Path, list: Option<OsString>) -> OsString {
 /// Runs a command to its end; anything but success is an error.
 pub fn run(mut command: Command) -> Result<(), Error> {
     let status = command.status().map_err(|source| start_error(&command, source))?;
-    if status.success() { Ok(()) } else { Err(Error::Failed { command: spelled_out(&command), status }) }
+    if status.success() { Ok(()) } else { Err(failed(&command, status)) }
+}
+
+/// A command that ended with anything but success.
+pub fn failed(command: &Command, status: ExitStatus) -> Error {
+    Error::Failed { command: spelled_out(command), status }
 }
 
 /// Becomes the command: its signals and exit status are then its own. Returns only if it cannot start.
@@ -95,7 +113,8 @@ pub fn become_command(mut command: Command) -> Error {
     start_error(&command, source)
 }
 
-fn start_error(command: &Command, source: std::io::Error) -> Error {
+/// A command that could not be started.
+pub fn start_error(command: &Command, source: std::io::Error) -> Error {
     Error::Start { program: command.get_program().to_string_lossy().into_owned(), source }
 }
 
