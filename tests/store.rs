@@ -207,7 +207,10 @@ fn a_page_that_was_changed_in_its_view_is_laid_out_anew() {
     let tree = place.tree("source", &[("index.html", "<p>one")]);
     let report = place.store.ingest(&tree, ArtifactType::Report).unwrap();
     let page = place.store.view(&report).unwrap().join("index.html");
+    place.publish("k", report.clone());
     overwrite(&page, "<p>two");
+    let damaged = place.store.verify(false).unwrap().damaged;
+    assert_eq!(damaged.iter().map(|damage| &damage.path).collect::<Vec<_>>(), [&page]);
     assert_eq!(place.store.view(&report).unwrap().join("index.html"), page);
     assert_eq!(fs::read_to_string(page).unwrap(), "<p>one");
 }
@@ -392,6 +395,20 @@ fn every_flipped_bit_is_found_and_repair_makes_a_miss_of_it() {
     assert!(!blob.exists() && !record.exists());
     assert!(place.store.verify(false).unwrap().damaged.is_empty());
     assert!(place.is_hit(&keys[4]) && !place.is_hit(&keys[3]) && !place.is_hit(&keys[5]));
+}
+
+#[test]
+fn a_damaged_training_state_is_found() {
+    let place = Place::new();
+    let key = Digest::of(b"step 5");
+    place.store.keep_state(&key, &place.tree("5", &[("weights", "two")])).unwrap();
+    assert!(place.store.verify(false).unwrap().damaged.is_empty());
+    let name = key.to_string();
+    let state = place.store.root().join("states").join(&name[..2]).join(&name);
+    overwrite(&state.join("files/weights"), "six");
+    let damaged = place.store.verify(true).unwrap().damaged;
+    assert_eq!(damaged.iter().map(|damage| &damage.path).collect::<Vec<_>>(), [&state]);
+    assert!(!place.store.has_state(&key));
 }
 
 #[test]

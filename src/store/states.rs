@@ -87,10 +87,7 @@ impl Store {
     /// The manifest of a state whose files are what it says. A state that is damaged is removed.
     fn whole_state(&self, place: &Path) -> Result<Option<Artifact>> {
         let Some(bytes) = read_optional(&place.join(MANIFEST))? else { return Ok(None) };
-        let manifest: Option<Artifact> = serde_json::from_slice(&bytes).ok();
-        let whole = manifest.filter(|manifest| {
-            manifest.is_sound() && describe(&place.join(FILES)).is_ok_and(|files| files == manifest.files)
-        });
+        let whole = manifest_if_whole(place, &bytes);
         if whole.is_none() {
             tracing::warn!("{} is damaged, and removed", place.display());
             remove_tree(place)?;
@@ -98,9 +95,28 @@ impl Store {
         Ok(whole)
     }
 
+    /// The states that are not what their manifest says.
+    pub(super) fn damaged_states(&self) -> Result<Vec<PathBuf>> {
+        let mut damaged = Vec::new();
+        for place in self.fanned_folders(layout::STATES)? {
+            let bytes = read_optional(&place.join(MANIFEST))?.unwrap_or_default();
+            // One that was dropped meanwhile is not damaged.
+            if manifest_if_whole(&place, &bytes).is_none() && place.exists() {
+                damaged.push(place);
+            }
+        }
+        Ok(damaged)
+    }
+
     fn state_path(&self, key: &Digest) -> PathBuf {
         self.fanned(layout::STATES, key, "")
     }
+}
+
+fn manifest_if_whole(place: &Path, manifest: &[u8]) -> Option<Artifact> {
+    let manifest: Artifact = serde_json::from_slice(manifest).ok()?;
+    let is_whole = manifest.is_sound() && describe(&place.join(FILES)).is_ok_and(|files| files == manifest.files);
+    is_whole.then_some(manifest)
 }
 
 fn describe(folder: &Path) -> Result<Vec<ArtifactFile>> {

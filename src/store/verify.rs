@@ -26,8 +26,9 @@ pub struct Verified {
 }
 
 impl Store {
-    /// Hashes every blob anew and reads every record. With `repair` what is damaged is set aside, so that the next run
-    /// makes it again; a run would do so by itself when it comes across it.
+    /// Hashes every blob, page and training state anew and reads every record; rows are checked one by one when they are
+    /// used. With `repair` what is damaged is set aside, so that the next run makes it again; a run would do so by itself
+    /// when it comes across it.
     ///
     /// # Errors
     /// Where the store cannot be read.
@@ -42,12 +43,18 @@ impl Store {
                 continue;
             };
             verified.entries += 1;
+            let pages = entry.outputs.values().flat_map(|artifact| self.damaged_pages(artifact));
+            verified
+                .damaged
+                .extend(pages.map(|path| Damage { path, problem: "not what the report's page was".to_owned() }));
             let files = entry.outputs.values().flat_map(|artifact| &artifact.files);
             let lacking = files.filter(|file| blobs.get(&file.digest) != Some(&file.bytes)).count();
             if lacking > 0 {
                 verified.incomplete.push((key, entry.stage, lacking));
             }
         }
+        let states = self.damaged_states()?.into_iter();
+        verified.damaged.extend(states.map(|path| Damage { path, problem: "not what its manifest says".to_owned() }));
         if repair {
             verified.damaged.iter().for_each(|damage| self.set_aside(&damage.path, damage.problem.clone()));
         }

@@ -4,10 +4,11 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use neftpipe_protocol::ArtifactType;
+use neftpipe_protocol::{ArtifactType, Digest};
 use rayon::prelude::*;
 use walkdir::WalkDir;
 
+use super::blobs::hash_file;
 use super::error::{Result, StoreError};
 use super::files::{copy_file, ensure_parent, remove_tree};
 use super::{Artifact, Store, layout};
@@ -114,6 +115,17 @@ impl Store {
             files += 1;
         }
         files == artifact.files.len() && view.is_dir()
+    }
+
+    /// The copies in a view whose bytes are not the blobs'.
+    pub(super) fn damaged_pages(&self, artifact: &Artifact) -> Vec<PathBuf> {
+        if !is_opened_by_people(artifact) {
+            return Vec::new();
+        }
+        let view = self.fanned(layout::VIEWS, &artifact.digest, "");
+        let pages = artifact.files.iter().map(|file| (view.join(&file.path), file.digest));
+        let is_damaged = |(page, wanted): &(PathBuf, Digest)| hash_file(page).is_ok_and(|digest| digest != *wanted);
+        pages.filter(is_damaged).map(|(page, _)| page).collect()
     }
 
     /// Puts the fresh view in place. Another process may have done so first, which is as good.

@@ -144,6 +144,7 @@ fn what_is_found_is_not_collected_a_moment_later() {
             let store = shared.store();
             while !done.load(Ordering::Relaxed) {
                 store.collect(&Policy::default()).unwrap();
+                std::thread::sleep(Duration::from_millis(20)); // who looks up has his turn
             }
         });
         let found: Vec<usize> = late.rev().filter(is_hit).collect();
