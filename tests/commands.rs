@@ -161,3 +161,23 @@ fn the_pipelines_of_the_project_plan_anywhere() {
     }
     assert!(count >= 3);
 }
+
+#[test]
+fn commands_of_one_s_own_are_keyed_by_what_they_are_made_of() {
+    let project = Project::tiny();
+    project.neftpipe(&["run", "patterns.yaml"]).exits(0);
+    let path = project.neftpipe(&["path", "patterns:all"]).exits(0).stdout;
+    let rows: Vec<serde_json::Value> =
+        serde_json::from_slice(&std::fs::read(project.file("arithmetic.json")).unwrap()).unwrap();
+    let holding = |word: &str| {
+        rows.iter().filter(|row| row["instruction"].as_str().unwrap().contains(&format!(" {word} "))).count()
+    };
+    let counts = std::fs::read_to_string(std::path::Path::new(path.trim()).join("all.csv")).unwrap();
+    assert_eq!(counts, format!("plus,{}\nminus,{}\n", holding("plus"), holding("minus")));
+
+    let run = |project: &Project| project.neftpipe(&["run", "patterns.yaml", "--json"]).exits(0).json();
+    project.edit("patterns.yaml", "note: counts lines", "note: of the rows");
+    assert_eq!(run(&project)["executed"], 0, "the key leaves the note out");
+    project.edit("pattern.sh", "echo", "printf '%s\\n'");
+    assert_eq!(run(&project)["executed"], 2, "the script is new, and yields the same bytes");
+}
