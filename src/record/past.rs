@@ -15,7 +15,7 @@ use crate::engine::event::{EventBody, StageOutcome};
 use crate::spec::model::Instance;
 
 /// Bytes of records after which no older run is looked at.
-const ENOUGH_BYTES: usize = 16 << 20;
+const ENOUGH_BYTES: usize = 4 << 20;
 /// Instances of a stage among which the nearest is looked for.
 const NEIGHBOURS: usize = 64;
 
