@@ -88,6 +88,15 @@ fn logits_are_those_of_transformers() {
 }
 
 #[test]
+fn a_rows_logits_do_not_depend_on_its_neighbours() {
+    let model = load("gqa_tied");
+    let row = vec![5, 9, 2, 7, 30];
+    let beside = |neighbour: i32| logits(&model, &[vec![neighbour; 8], row.clone(), vec![neighbour; 3]]).swap_remove(1);
+    assert_eq!(beside(11), beside(3));
+    assert_close(&beside(11), &logits(&model, std::slice::from_ref(&row))[0], "alone");
+}
+
+#[test]
 fn decoding_with_a_cache_continues_as_transformers() {
     for name in MODELS {
         let (golden, _) = golden(&goldens().join(name));

@@ -4,12 +4,14 @@
 mod support;
 
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use neftpipe_stage_torch::tensor_file::TensorFile;
+use neftpipe_stage_torch::tensor_file::{self, TensorFile};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use support::{Stage, golden_rows, goldens, read_json};
+use support::{Row, Stage, golden_rows, goldens, read_json, write_json};
+use tch::Tensor;
 
 const RUNS: [&str; 7] = ["lora", "lora_random_b", "rslora", "linear", "constant", "weight_decay", "full"];
 
@@ -159,6 +161,9 @@ fn micro_batches_change_nothing_beyond_rounding() {
         let by_token = losses(with(json!({"size": 4, "max_tokens": 40})));
         assert_close("micro", &by_row, &whole, 2e-5);
         assert_close("max_tokens", &by_token, &whole, 2e-5);
+        let mut packed = with(json!({"size": 4, "max_tokens": 60}));
+        packed["packing"] = json!(true);
+        assert_close("packing", &losses(packed), &whole, 2e-5);
     }
 }
 
@@ -218,6 +223,76 @@ fn an_adapter_says_what_it_is_and_how_it_went() {
     assert!(result["measured"]["peak_memory_bytes"].as_u64().unwrap() > 1 << 20);
     let progress = stage.events().into_iter().rfind(|event| event["event"] == "progress").unwrap();
     assert_eq!((&progress["done"], &progress["total"]), (&json!(6), &json!(6)));
+}
+
+#[test]
+fn activations_that_are_computed_again_change_no_byte() {
+    for (output, changes) in [
+        ("adapter", json!({"lora": {"rank": 4, "dropout": 0.2}, "batch": {"size": 4, "micro": 2}})),
+        ("model", json!({"full": true})),
+    ] {
+        let plain = noisy_stage(changes.clone());
+        let mut again = changes;
+        again["activation_checkpointing"] = json!(true);
+        let again = noisy_stage(again);
+        plain.succeed();
+        again.succeed();
+        assert_same_files(&again, &plain, output);
+    }
+}
+
+#[test]
+fn activations_that_are_computed_again_are_not_held() {
+    let folder = tempfile::tempdir().unwrap();
+    write_deep_model(folder.path(), 10);
+    let row: Row = ((0..256).map(|i| 5 + i % 90).collect(), (0..256).map(|i| u8::from(i == 255)).collect());
+    let rows = vec![row; 40];
+    let peak = |activation_checkpointing: bool| {
+        let changes = json!({"steps": 1, "batch": {"size": 40}, "activation_checkpointing": activation_checkpointing});
+        let stage = Stage::train(noisy(changes), &rows, &[]).with_input("model", "model", folder.path());
+        stage.succeed()["measured"]["peak_memory_bytes"].as_u64().unwrap()
+    };
+    let (kept, again) = (peak(false), peak(true));
+    // Of each token a block keeps some 2 KB for its backward pass, of which its input is 128 bytes.
+    let (tokens, spared_blocks) = (40 * 256, 8);
+    assert!(again + tokens * 1024 * spared_blocks < kept, "{again} against {kept}");
+}
+
+/// The goldens' model with its two blocks again and again.
+fn write_deep_model(folder: &Path, layers: usize) {
+    let model = goldens().join("training/model");
+    let file = TensorFile::open(&model.join("model.safetensors")).unwrap();
+    let mut tensors: Vec<(String, Tensor)> = Vec::new();
+    for name in file.names() {
+        let tensor = file.read_any(&name).unwrap();
+        match name.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.')) {
+            None => tensors.push((name, tensor)),
+            Some((layer, rest)) => {
+                let copies = (layer.parse().unwrap()..layers).step_by(2);
+                tensors.extend(copies.map(|copy| (format!("model.layers.{copy}.{rest}"), tensor.shallow_clone())));
+            }
+        }
+    }
+    tensor_file::write(&folder.join("model.safetensors"), &tensors).unwrap();
+    let mut config = read_json(&model.join("config.json"));
+    config["num_hidden_layers"] = json!(layers);
+    write_json(&folder.join("config.json"), &config);
+}
+
+#[test]
+fn rows_of_like_length_share_a_step() {
+    let padded = |group_by_length: bool| {
+        let changes = json!({"group_by_length": group_by_length, "steps": 10,
+            "neft": {"alpha": 5, "length": "padded", "noise": "bernoulli"}});
+        let stage = noisy_stage(changes);
+        stage.succeed();
+        // alpha/√(L·d) with L that of the step's longest row tells it.
+        let longest = |magnitude: f64| 25.0 / (magnitude * magnitude * 32.0) * 4.0;
+        let magnitudes = steps(&stage, "adapter", "noise_magnitude").into_iter().map(longest).sum::<f64>();
+        magnitudes - steps(&stage, "adapter", "tokens").iter().sum::<f64>()
+    };
+    let (grouped, plain) = (padded(true), padded(false));
+    assert!(grouped < 0.5 * plain, "tokens of padding: {grouped} against {plain}");
 }
 
 /// Overfits ten rows, so that the held-out loss rises after a while.
@@ -280,7 +355,7 @@ fn a_fully_trained_model_can_be_trained_on() {
 #[test]
 fn what_cannot_be_trained_is_refused() {
     let rows = golden_rows();
-    noisy_stage(json!({"packing": true})).fail("usage", &["packing"]);
+    noisy_stage(json!({"precision": "bf16"})).fail("usage", &["bf16"]);
     noisy_stage(json!({"device": "cuda:7"})).fail("environment", &["cuda:7"]);
     Stage::train(noisy(json!({})), &[], &rows[..1]).fail("data", &["no rows"]);
     let long = (vec![5; 300], vec![1; 300]);

@@ -41,9 +41,10 @@ pub struct TrainParams {
     pub seed: u64,
     /// Draw the rows of each epoch in a new order; else in file order.
     pub shuffle: bool,
-    /// Several rows in one sequence, without attention across them.
+    /// Fill passes up to `batch.max_tokens` with whatever rows fit, so that a step takes fewer. It changes nothing else:
+    /// rows lie one after the other without padding anyway, each with its own attention, positions and noise.
     pub packing: bool,
-    /// Batches of rows of like length.
+    /// Batches of rows of like length: less padding where `neft.length` is `padded`, passes of like size.
     pub group_by_length: bool,
     /// Recompute activations in the backward pass to save memory.
     pub activation_checkpointing: bool,
@@ -402,7 +403,8 @@ impl TrainParams {
 
 impl StageParams for TrainParams {
     const KIND: Kind = Kind::Train;
-    const NOT_IN_KEY: &'static [&'static str] = &["device", "checkpoint_every", "batch.micro", "batch.max_tokens"];
+    const NOT_IN_KEY: &'static [&'static str] =
+        &["device", "checkpoint_every", "batch.micro", "batch.max_tokens", "packing", "activation_checkpointing"];
 
     fn prune(&self, value: &mut Value) {
         if self.neft.alpha == 0.0 {

@@ -7,5 +7,5 @@ mod order;
 mod schedule;
 
 pub use chain::{Statics, checkpoint_steps, step_keys};
-pub use order::batches;
+pub use order::{batches, batches_by_length};
 pub use schedule::{TrainingPlan, mean_square};

@@ -35,7 +35,7 @@ struct Block {
 }
 
 /// What attention looks at besides the tokens of this pass.
-enum Context<'a> {
+pub(super) enum Context<'a> {
     /// Whole rows, each by itself; their keys and values are kept where there is a cache.
     Rows { lengths: &'a [i64], cache: Option<&'a Cache>, adapter_input: Option<&'a dyn AdapterInput> },
     /// One more token of each row of a cache, at these places [B], under this mask [B, 1, 1, T].
@@ -177,13 +177,21 @@ impl Llama {
     }
 
     fn run_blocks(&self, embedded: Tensor, positions: &Tensor, context: &Context<'_>) -> Tensor {
-        let angles = self.rope.angles(positions, self.kind);
-        let x = self
-            .blocks
-            .iter()
-            .enumerate()
-            .fold(embedded, |x, (layer, block)| block.forward(x, layer, &self.config, &angles, context));
-        rms_norm(&x, &self.norm, self.config.rms_norm_eps)
+        let angles = self.angles(positions);
+        let x = (0..self.blocks.len()).fold(embedded, |x, layer| self.run_block(layer, x, &angles, context));
+        self.last_norm(&x)
+    }
+
+    pub(super) fn angles(&self, positions: &Tensor) -> Angles {
+        self.rope.angles(positions, self.kind)
+    }
+
+    pub(super) fn run_block(&self, layer: usize, x: Tensor, angles: &Angles, context: &Context<'_>) -> Tensor {
+        self.blocks[layer].forward(x, layer, &self.config, angles, context)
+    }
+
+    pub(super) fn last_norm(&self, x: &Tensor) -> Tensor {
+        rms_norm(x, &self.norm, self.config.rms_norm_eps)
     }
 }
 

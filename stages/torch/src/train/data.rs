@@ -25,7 +25,13 @@ pub struct Row<'a> {
     trained: &'a [u8],
 }
 
-impl Row<'_> {
+impl<'a> Row<'a> {
+    /// A row of which nothing is learnt.
+    #[cfg(test)]
+    pub fn of(ids: &'a [i32]) -> Self {
+        Self { ids, trained: &[] }
+    }
+
     /// Places of the tokens that are learnt; each is predicted at the place before it, so the first never is.
     pub fn targets(&self) -> impl Iterator<Item = usize> + '_ {
         (1..self.ids.len()).filter(|&place| self.trained[place] != 0)
@@ -50,6 +56,11 @@ impl Split {
     /// Rows.
     pub fn len(&self) -> usize {
         self.offsets.len().saturating_sub(1)
+    }
+
+    /// Tokens of every row.
+    pub fn lengths(&self) -> Vec<u64> {
+        self.offsets.windows(2).map(|pair| (pair[1] - pair[0]) as u64).collect()
     }
 
     /// Whether there are none.

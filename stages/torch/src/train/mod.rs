@@ -22,7 +22,7 @@ use neftpipe_protocol::event::EventBody;
 use neftpipe_protocol::params::TrainParams;
 use neftpipe_protocol::params::train::Lora;
 use neftpipe_protocol::request::Success;
-use neftpipe_protocol::training::{TrainingPlan, batches};
+use neftpipe_protocol::training::{TrainingPlan, batches, batches_by_length};
 use neftpipe_protocol::worker::{Job, Outcome, write_json};
 use neftpipe_protocol::{ArtifactType, Failure};
 use tch::Kind;
@@ -153,7 +153,12 @@ impl<'a> Trainer<'a> {
     ) -> Result<Self, Failure> {
         let rows = inputs.train.len() as u64;
         let plan = TrainingPlan::new(&params, rows);
-        let batches = batches(rows, params.batch.size, plan.steps(), params.shuffle, params.seed);
+        let batches = if params.group_by_length {
+            let lengths = inputs.train.lengths();
+            batches_by_length(&lengths, params.batch.size, plan.steps(), params.shuffle, params.seed)
+        } else {
+            batches(rows, params.batch.size, plan.steps(), params.shuffle, params.seed)
+        };
         let probes = ProbeSet::new(&batches, &inputs.heldout);
         let best = params.early_stopping.as_ref().map(|rule| Best::new(rule, &trained, probes.heldout_rows()));
         let best = best.transpose()?;
@@ -191,6 +196,8 @@ impl<'a> Trainer<'a> {
             batch: &self.params.batch,
             noise: StepNoise { neft: &self.params.neft, alpha, seed: self.params.seed, step, padded_tokens },
             dropout: self.dropout(step),
+            packing: self.params.packing,
+            recompute: self.params.activation_checkpointing,
         };
         self.meter.start_step();
         let seen = step::accumulate(&self.model, &self.inputs.train, rows, &plan);

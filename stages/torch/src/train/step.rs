@@ -1,4 +1,9 @@
 //! One optimizer step's gradients: micro-batches of unpadded rows, noise, forward, losses, backward.
+//!
+//! Rows that go through the model together lie one after the other and never see one another: each has its own attention,
+//! positions and noise. So which rows share a pass is a matter of speed and memory alone.
+
+use std::cmp::Reverse;
 
 use neftpipe_protocol::params::train::Batch;
 use tch::{Kind, Tensor};
@@ -30,6 +35,10 @@ pub struct StepPlan<'a> {
     pub noise: StepNoise<'a>,
     /// Dropout before the adapters.
     pub dropout: Option<StepDropout>,
+    /// Rows are put into passes by what fits, and not in their order.
+    pub packing: bool,
+    /// Blocks are computed again in the backward pass.
+    pub recompute: bool,
 }
 
 /// Rows that go through the model together: place in the step, sign of the noise, row.
@@ -44,8 +53,8 @@ pub fn accumulate(model: &Llama, split: &Split, rows: &[u64], plan: &StepPlan<'_
     let width = model.config().hidden_size as usize;
     let signs = noise.signs();
     let scale = 1.0 / (supervised * signs.len()) as f64;
-    let sum: f64 =
-        micro_batches(&rows, signs, plan.batch).iter().map(|micro| backward(model, micro, plan, scale)).sum();
+    let passes = if plan.packing { pack(&rows, signs, plan.batch) } else { micro_batches(&rows, signs, plan.batch) };
+    let sum: f64 = passes.iter().map(|micro| backward(model, micro, plan, scale)).sum();
     let magnitudes: f64 = rows.iter().map(|row| noise.magnitude(row.ids.len(), width)).sum();
     StepLoss {
         loss: sum * scale,
@@ -75,12 +84,51 @@ fn micro_batches<'a>(rows: &[Row<'a>], signs: &[f32], batch: &Batch) -> Vec<Micr
     passes
 }
 
+/// Puts the rows of a step into as few passes of these limits as first-fit decreasing finds: the longest row first, each
+/// into the first pass with room.
+fn pack<'a>(rows: &[Row<'a>], signs: &[f32], batch: &Batch) -> Vec<MicroBatch<'a>> {
+    let most_rows = batch.micro.unwrap_or(u64::MAX) as usize;
+    let most_tokens = batch.max_tokens.unwrap_or(u64::MAX) as usize;
+    let mut all: MicroBatch<'a> = Vec::new();
+    for (place, row) in rows.iter().enumerate() {
+        all.extend(signs.iter().map(|&sign| (place as u64, sign, *row)));
+    }
+    all.sort_by_key(|(.., row)| Reverse(row.ids.len()));
+    let mut passes: Vec<(usize, MicroBatch<'a>)> = Vec::new();
+    for row in all {
+        let tokens = row.2.ids.len();
+        let room = |(held, pass): &&mut (usize, MicroBatch<'a>)| {
+            pass.len() < most_rows && held.saturating_add(tokens) <= most_tokens
+        };
+        match passes.iter_mut().find(room) {
+            Some((held, pass)) => {
+                *held += tokens;
+                pass.push(row);
+            }
+            None => passes.push((tokens, vec![row])),
+        }
+    }
+    passes.into_iter().map(|(_, pass)| pass).collect()
+}
+
 /// One pass: adds the gradient of `scale · sum of losses` and returns the sum of losses.
 fn backward(model: &Llama, micro: &MicroBatch<'_>, plan: &StepPlan<'_>, scale: f64) -> f64 {
     let rows = Rows::new(micro.iter().map(|(_, _, row)| row.ids), model.device());
     let embedded = add_noise(model, model.embed(rows.ids()), micro, &plan.noise);
     let dropout = plan.dropout.map(|step| PassDropout { step, rows: lengths(micro) });
-    let hidden = model.training_states(embedded, &rows, dropout.as_ref().map(|it| it as &dyn AdapterInput));
+    let adapter_input = dropout.as_ref().map(|it| it as &dyn AdapterInput);
+    if plan.recompute {
+        let pass = model.forget_and_recompute(embedded, &rows, adapter_input);
+        let sum = backward_from(model, &pass.hidden_states(), micro, scale);
+        pass.backward();
+        sum
+    } else {
+        backward_from(model, &model.training_states(embedded, &rows, adapter_input), micro, scale)
+    }
+}
+
+/// The losses of hidden states [N, hidden]: adds the gradient of `scale` times their sum, and returns the sum.
+fn backward_from(model: &Llama, hidden: &Tensor, micro: &MicroBatch<'_>, scale: f64) -> f64 {
     let (places, targets) = supervised(micro.iter().map(|(_, _, row)| row), model.device());
     let learnt = hidden.index_select(0, &places); // [S, hidden]
     let head = model.head_weight();
@@ -125,4 +173,36 @@ pub fn supervised<'a>(rows: impl Iterator<Item = &'a Row<'a>>, device: tch::Devi
         start += row.ids.len();
     }
     (Tensor::from_slice(&places).to_device(device), Tensor::from_slice(&targets).to_device(device))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tokens(passes: &[MicroBatch<'_>]) -> Vec<Vec<usize>> {
+        passes.iter().map(|pass| pass.iter().map(|(.., row)| row.ids.len()).collect()).collect()
+    }
+
+    #[test]
+    fn packing_fills_passes_that_the_order_of_rows_leaves_half_empty() {
+        let ids = vec![1; 100];
+        let rows: Vec<Row<'_>> = [60, 70, 40, 30, 120].map(|length| Row::of(&ids[..length.min(100)])).to_vec();
+        let batch = Batch { max_tokens: Some(100), ..Batch::default() };
+        assert_eq!(tokens(&micro_batches(&rows, &[1.0], &batch)), [vec![60], vec![70], vec![40, 30], vec![100]]);
+        let packed = pack(&rows, &[1.0], &batch);
+        assert_eq!(tokens(&packed), [vec![100], vec![70, 30], vec![60, 40]]);
+        let mut places: Vec<u64> = packed.iter().flatten().map(|(place, ..)| *place).collect();
+        places.sort();
+        assert_eq!(places, [0, 1, 2, 3, 4]);
+        let by_row = Batch { micro: Some(2), ..Batch::default() };
+        assert_eq!(pack(&rows, &[1.0, -1.0], &by_row).len(), 5);
+    }
+
+    #[test]
+    fn a_row_longer_than_a_pass_has_one_of_its_own() {
+        let ids = vec![1; 50];
+        let batch = Batch { max_tokens: Some(20), ..Batch::default() };
+        let rows = [Row::of(&ids), Row::of(&ids[..10]), Row::of(&ids[..10])];
+        assert_eq!(tokens(&pack(&rows, &[1.0], &batch)), [vec![50], vec![10, 10]]);
+    }
 }

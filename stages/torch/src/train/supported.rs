@@ -10,9 +10,6 @@ use neftpipe_protocol::params::{Precision, TrainParams};
 pub fn check(params: &TrainParams) -> Result<(), Failure> {
     let refusals = [
         (params.precision == Precision::Bf16, "precision: bf16", "train with `precision: f32`"),
-        (params.packing, "packing", "leave it out: rows are never padded here, so packing saves nothing"),
-        (params.group_by_length, "group_by_length", "leave it out: rows are never padded here, so it saves nothing"),
-        (params.activation_checkpointing, "activation_checkpointing", "set `batch.micro` to save memory"),
         (params.sparsity.is_some(), "sparsity", "leave it out to train a dense update"),
     ];
     match refusals.into_iter().find(|(asked, ..)| *asked) {
@@ -31,7 +28,6 @@ mod tests {
         let check = |params| check(&serde_json::from_value(params).unwrap());
         assert_eq!(check(json!({})), Ok(()));
         for (params, name) in [
-            (json!({"packing": true}), "packing"),
             (json!({"precision": "bf16"}), "bf16"),
             (json!({"sparsity": {"scope": "delta", "target": 0.5}}), "sparsity"),
         ] {
