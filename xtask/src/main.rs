@@ -3,6 +3,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod bench;
 mod driver;
 mod error;
 mod faults;
@@ -70,6 +71,13 @@ enum Task {
         #[arg(long, value_name = "DIR")]
         prefix: PathBuf,
     },
+    /// Set up, build, and time whole commands beside ninja and b3sum where they are installed; prints a Markdown table
+    Bench {
+        #[command(flatten)]
+        gpu: Gpu,
+        #[command(flatten)]
+        args: bench::BenchArgs,
+    },
     /// Set up, and run any command with LIBTORCH set: `cargo xtask exec cargo clippy --workspace`
     Exec {
         #[command(flatten)]
@@ -129,6 +137,10 @@ fn perform(task: Task) -> Result<(), Error> {
         Task::Install { gpu, prefix } => {
             let workspace = set_up(gpu)?;
             install::install(&workspace.build()?, workspace.libtorch(), &prefix)
+        }
+        Task::Bench { gpu, args } => {
+            let binaries = args.binaries.clone().map_or_else(|| set_up(gpu)?.build(), Ok)?;
+            bench::bench(args, &binaries)
         }
         Task::Exec { gpu, command } => {
             let [program, arguments @ ..] = command.as_slice() else {
