@@ -28,9 +28,9 @@ fn project() -> Project {
 fn start(project: &Project) -> (String, Child) {
     let child = project.start(&["run", "slow.yaml"]);
     wait_for("the command", || project.file("began").exists().then_some(()));
-    let newest = newest(project);
-    assert_eq!(newest["state"], "running");
-    (newest["run"].as_str().unwrap().to_owned(), child)
+    let running = || Some(newest(project)).filter(|run| run["state"] == "running");
+    let run = wait_for("the run to be listed", running);
+    (run["run"].as_str().unwrap().to_owned(), child)
 }
 
 /// Lets the command end; it fails where there is a text.

@@ -118,6 +118,11 @@ impl Printer {
         }
     }
 
+    /// Says something to those who want to hear little, too.
+    pub fn insist(self, text: impl AsRef<str>) {
+        let _closed = writeln!(anstream::stderr(), "{}", text.as_ref());
+    }
+
     /// Says what is wrong with a pipeline file: for programs on stdout, for people on stderr.
     pub fn problems(self, problems: &Problems) {
         let mut stderr = anstream::stderr();

@@ -1,38 +1,50 @@
-//! A run as people watch it: a line for each finished stage, a live bar for each running one, a summary.
+//! A run as people watch it: a line for each finished stage, live lines for those at work, a summary.
 //!
-//! At a terminal the bars are redrawn in place; elsewhere (a CI log, a file) there are plain lines only, one when a stage
-//! starts and one when it ends.
+//! At a terminal the live lines are redrawn in place; elsewhere (a CI log, a file) there are plain lines only: one when a
+//! stage starts, one when it ends, and one a minute between.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::collections::HashMap;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-
+use super::board::Board;
+use super::live::Live;
 use super::printer::{BAD, DIM, GOOD, HEADING, NOTICE, Printer, styled};
-use super::table::{bytes, clip, seconds};
+use super::table::{clip, seconds};
 use crate::engine::event::{Event, EventBody, RunOutcome, StageOutcome};
 use crate::record::RunState;
+
+/// Where nothing is redrawn, a stage at work says how far it is so often.
+const SAID_EVERY_MS: u64 = 60_000;
 
 /// Shows the events of a run.
 pub struct Progress {
     printer: Printer,
     /// The lines are what was asked for, and go to stdout.
     is_result: bool,
-    bars: Option<MultiProgress>,
-    running: BTreeMap<String, Running>,
-    failures: Vec<(String, String, Option<String>)>,
+    board: Shown,
+    /// When a stage last said how far it is, where nothing is redrawn.
+    said_ms: HashMap<String, u64>,
+    failures: Vec<Failed>,
 }
 
-struct Running {
-    bar: ProgressBar,
+enum Shown {
+    Live(Live<Board>),
+    Plain(Board),
+}
+
+struct Failed {
+    stage: String,
     message: String,
+    hint: Option<String>,
+    /// Stages that could not run since it failed.
+    blocks: usize,
 }
 
 impl Progress {
     /// A view for this printer.
     pub fn new(printer: Printer) -> Self {
-        let bars = printer.is_watched().then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(8)));
-        Self { printer, is_result: false, bars, running: BTreeMap::new(), failures: Vec::new() }
+        let board = Board::default();
+        let board = if printer.is_watched() { Shown::Live(Live::new(board)) } else { Shown::Plain(board) };
+        Self { printer, is_result: false, board, said_ms: HashMap::new(), failures: Vec::new() }
     }
 
     /// A view whose lines are what was asked for.
@@ -42,33 +54,36 @@ impl Progress {
 
     /// Shows one event.
     pub fn show(&mut self, event: &Event) {
+        let now = event.time_ms;
         match &event.body {
             EventBody::RunStarted { run, pipeline, stages } => {
+                self.change(|board| board.begin(*stages, now));
                 self.say(styled(DIM, format!("{pipeline} · run {run} · {stages} stages")));
             }
             EventBody::StageStarted { stage, attempt, reasons, .. } => {
                 let why: Vec<String> = reasons.iter().map(ToString::to_string).collect();
-                self.start(stage, *attempt, &why.join("; "));
+                self.start(stage, *attempt, &why.join("; "), now);
             }
             EventBody::StageWaiting { stage, holder } => {
-                self.say(format!("{stage}: waits for {holder}, which does the same work"))
+                self.change(|board| board.start(stage, &format!("waits for {holder}"), now));
+                self.say(format!("{stage}: waits for {holder}, which does the same work"));
             }
             EventBody::StageProgress { stage, done, total, unit, message } => {
-                self.advance(stage, *done, *total, unit, message.as_deref());
+                self.change(|board| {
+                    board.advance(stage, *done, *total, unit, now);
+                    message.iter().for_each(|message| board.remark(stage, &clip(message, 40)));
+                });
+                self.say_how_far(stage, now);
             }
             EventBody::StageMetric { stage, values, .. } => {
-                if let Some(loss) = values.get("loss").and_then(serde_json::Value::as_f64)
-                    && let Some(running) = self.running.get_mut(stage)
-                {
-                    running.message = format!("loss {loss:.3}");
-                    running.bar.set_message(running.message.clone());
+                if let Some(loss) = values.get("loss").and_then(serde_json::Value::as_f64) {
+                    self.change(|board| board.remark(stage, &format!("loss {loss:.3}")));
                 }
             }
-            EventBody::StageWarning { stage, message, .. } => {
-                self.say(format!("{}: {stage}: {message}", styled(NOTICE, "warning")));
-            }
-            EventBody::RunWarning { message, .. } => self.say(format!("{}: {message}", styled(NOTICE, "warning"))),
+            EventBody::StageWarning { stage, message, .. } => self.warn(&format!("{stage}: {message}")),
+            EventBody::RunWarning { message, .. } => self.warn(message),
             EventBody::StageRetrying { stage, message, seconds: wait } => {
+                self.change(|board| board.start(stage, &format!("tries again in {}", seconds(*wait)), now));
                 self.say(format!("{stage}: {message}; again in {}", seconds(*wait)));
             }
             EventBody::StageFinished { stage, outcome, seconds, .. } => self.finish(stage, outcome, *seconds),
@@ -76,72 +91,81 @@ impl Progress {
         }
     }
 
-    /// Runs something that prints, the bars out of its way.
+    fn change(&mut self, act: impl FnOnce(&mut Board)) {
+        match &mut self.board {
+            Shown::Live(live) => live.change(act),
+            Shown::Plain(board) => act(board),
+        }
+    }
+
+    /// Prints a line above what is at work.
     fn say(&self, line: impl AsRef<str>) {
         if self.printer.is_json() {
             return;
         }
-        match &self.bars {
-            Some(bars) => bars.suspend(|| self.print(line)),
-            None => self.print(line),
-        }
-    }
-
-    fn print(&self, line: impl AsRef<str>) {
-        if self.is_result {
-            let _closed = self.printer.line(line);
-        } else {
-            self.printer.note(line);
-        }
-    }
-
-    fn start(&mut self, stage: &str, attempt: u32, why: &str) {
-        let again = if attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
-        let Some(bars) = &self.bars else {
-            let why = if why.is_empty() { String::new() } else { styled(DIM, format!("  {why}")) };
-            self.say(format!("{} {stage}{again}{why}", styled(DIM, "start   ")));
-            return;
-        };
-        let bar = bars.add(ProgressBar::no_length().with_style(spinner()).with_prefix(format!("{stage}{again}")));
-        bar.enable_steady_tick(Duration::from_millis(200));
-        self.running.insert(stage.to_owned(), Running { bar, message: String::new() });
-    }
-
-    fn advance(&mut self, stage: &str, done: u64, total: Option<u64>, unit: &str, message: Option<&str>) {
-        let Some(running) = self.running.get_mut(stage) else { return };
-        let bar = &running.bar;
-        match total {
-            Some(total) if bar.length() != Some(total) => {
-                bar.set_style(if unit == "bytes" { bytes_bar() } else { counted_bar(unit) });
-                bar.set_length(total);
+        let print = || {
+            if self.is_result {
+                let _closed = self.printer.line(line);
+            } else {
+                self.printer.note(line);
             }
-            None if unit == "bytes" => bar.set_message(bytes(done)),
-            None => bar.set_message(format!("{done} {unit}")),
-            Some(_) => {}
+        };
+        match &self.board {
+            Shown::Live(live) => live.above(print),
+            Shown::Plain(_) => print(),
         }
-        bar.set_position(done);
-        if let Some(message) = message {
-            running.message = clip(message, 40);
-            bar.set_message(running.message.clone());
+    }
+
+    /// The same for what is said to those who want to hear little, too.
+    fn insist(&self, line: impl AsRef<str>) {
+        if self.printer.is_quiet() && !self.printer.is_json() {
+            self.printer.insist(line);
+        } else {
+            self.say(line);
+        }
+    }
+
+    fn warn(&self, message: &str) {
+        self.insist(format!("{}: {message}", styled(NOTICE, "warning")));
+    }
+
+    fn start(&mut self, stage: &str, attempt: u32, why: &str, now: u64) {
+        let again = if attempt > 1 { format!("attempt {attempt}") } else { String::new() };
+        self.change(|board| board.start(stage, &again, now));
+        self.said_ms.insert(stage.to_owned(), now);
+        if let Shown::Plain(_) = self.board {
+            let why: Vec<&str> = [again.as_str(), why].into_iter().filter(|text| !text.is_empty()).collect();
+            let why = if why.is_empty() { String::new() } else { styled(DIM, format!("  {}", why.join("; "))) };
+            self.say(format!("{} {stage}{why}", styled(DIM, "start   ")));
+        }
+    }
+
+    fn say_how_far(&mut self, stage: &str, now: u64) {
+        let Shown::Plain(board) = &self.board else { return };
+        let figures = board.figures(stage, now).join(" · ");
+        let said = self.said_ms.entry(stage.to_owned()).or_insert(now);
+        if now.saturating_sub(*said) >= SAID_EVERY_MS {
+            *said = now;
+            self.say(format!("{} {stage}  {figures}", styled(DIM, "at work ")));
         }
     }
 
     fn finish(&mut self, stage: &str, outcome: &StageOutcome, spent: f64) {
-        if let Some(running) = self.running.remove(stage) {
-            running.bar.finish_and_clear();
-        }
+        let is_cached = *outcome == StageOutcome::Cached;
+        let is_failed = matches!(outcome, StageOutcome::Failed { .. });
+        self.change(|board| board.finish(stage, is_cached, is_failed));
+        let line = |style, word: &str| format!("{} {stage}  {}", styled(style, word), styled(DIM, seconds(spent)));
         match outcome {
             StageOutcome::Cached => {}
-            StageOutcome::Executed => {
-                self.say(format!("{} {stage}  {}", styled(GOOD, "done    "), styled(DIM, seconds(spent))))
-            }
+            StageOutcome::Executed => self.say(line(GOOD, "done    ")),
             StageOutcome::Failed { message, hint, .. } => {
-                self.failures.push((stage.to_owned(), message.clone(), hint.clone()));
-                self.say(format!("{} {stage}  {}", styled(BAD, "failed  "), styled(DIM, seconds(spent))));
+                let (stage, message, hint) = (stage.to_owned(), message.clone(), hint.clone());
+                self.failures.push(Failed { stage, message, hint, blocks: 0 });
+                self.say(line(BAD, "failed  "));
             }
-            StageOutcome::Interrupted => self.say(format!("{} {stage}", styled(NOTICE, "stopped "))),
+            StageOutcome::Interrupted => self.say(line(NOTICE, "stopped ")),
             StageOutcome::Blocked { by } => {
-                self.say(format!("{} {stage}  {}", styled(DIM, "blocked "), styled(DIM, format!("needs {by}"))));
+                self.failures.iter_mut().filter(|failed| failed.stage == *by).for_each(|failed| failed.blocks += 1);
             }
         }
     }
@@ -152,18 +176,7 @@ impl Progress {
         else {
             return;
         };
-        for (stage, message, hint) in &self.failures {
-            self.say(format!(
-                "\n{} {}\n  {}",
-                styled(BAD, "error:"),
-                styled(HEADING, stage),
-                message.replace('\n', "\n  ")
-            ));
-            if let Some(hint) = hint {
-                self.say(format!("  {}: {hint}", styled(HEADING, "help")));
-            }
-            self.say(styled(DIM, format!("  what it printed: neftpipe logs '{stage}@{run}'")));
-        }
+        self.failures.iter().for_each(|failed| self.insist(failed.text(run)));
         let style = match outcome {
             RunOutcome::Succeeded => GOOD,
             RunOutcome::Failed => BAD,
@@ -172,31 +185,27 @@ impl Progress {
         let word = styled(style, RunState::from(*outcome).name());
         let mut parts = vec![format!("{executed} executed"), format!("{cached} cached")];
         parts.extend((*failed > 0).then(|| format!("{failed} failed")));
-        parts.extend((*blocked > 0).then(|| format!("{blocked} blocked")));
-        let saved = if *saved_seconds >= 1.0 {
-            format!(", {} saved by the cache", seconds(*saved_seconds))
-        } else {
-            String::new()
-        };
-        self.say(format!("{word} in {}: {}{saved}", seconds(*spent), parts.join(", ")));
+        parts.extend((*blocked > 0).then(|| format!("{blocked} not run since something they need failed")));
+        parts.extend((*saved_seconds >= 1.0).then(|| format!("{} saved by the cache", seconds(*saved_seconds))));
+        self.say(format!("{word} in {}: {}", seconds(*spent), parts.join(", ")));
         if *outcome == RunOutcome::Interrupted {
             self.say("what was finished is kept; the same command goes on from there");
         }
     }
 }
 
-fn spinner() -> ProgressStyle {
-    style("{spinner} {prefix} {wide_msg}")
-}
-
-fn counted_bar(unit: &str) -> ProgressStyle {
-    style(&format!("{{spinner}} {{prefix}} {{bar:16}} {{pos}}/{{len}} {unit} {{eta}} left {{wide_msg}}"))
-}
-
-fn bytes_bar() -> ProgressStyle {
-    style("{spinner} {prefix} {bar:16} {bytes}/{total_bytes} {eta} left {wide_msg}")
-}
-
-fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).expect("the templates of this file are whole").progress_chars("━╸─")
+impl Failed {
+    fn text(&self, run: &str) -> String {
+        let Self { stage, message, hint, blocks } = self;
+        let head = format!("\n{} {}", styled(BAD, "error:"), styled(HEADING, stage));
+        let mut text = format!("{head}\n  {}", message.replace('\n', "\n  "));
+        if let Some(hint) = hint {
+            text += &format!("\n  {}: {hint}", styled(HEADING, "help"));
+        }
+        if *blocks > 0 {
+            text +=
+                &format!("\n  {blocks} stage{} not run since it failed", if *blocks == 1 { " was" } else { "s were" });
+        }
+        text + &styled(DIM, format!("\n  what it printed: neftpipe logs '{stage}@{run}'"))
+    }
 }
