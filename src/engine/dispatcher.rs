@@ -96,6 +96,8 @@ struct Dispatcher<'r, 'e> {
     settled: Vec<bool>,
     tally: Tally,
     failures: Vec<FailureClass>,
+    /// Whether anything was taken up.
+    works: bool,
     warned: bool,
     told_of_others: bool,
 }
@@ -138,6 +140,7 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
             settled: vec![false; count],
             tally: Tally::default(),
             failures: Vec::new(),
+            works: false,
             warned: false,
             told_of_others: false,
         };
@@ -333,6 +336,9 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
     where
         'r: 'scope,
     {
+        if !std::mem::replace(&mut self.works, true) {
+            self.tell(EventBody::WorkBegins); // heard before any program runs, so that a run at work is a run on record
+        }
         let Order { preimage, reasons, want } = self.queue.remove(&index).expect("what starts was queued");
         let key = preimage.as_ref().map(Preimage::key);
         self.at_work.insert(index, AtWork { want, key, began: Instant::now() });

@@ -42,6 +42,8 @@ pub enum EventBody {
         /// Instances that were asked for, with what they need.
         stages: usize,
     },
+    /// Not everything is there: the first stage is about to be taken up.
+    WorkBegins,
     /// A worker or command starts on an instance.
     StageStarted {
         /// The instance.

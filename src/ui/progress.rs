@@ -60,6 +60,7 @@ impl Progress {
                 self.change(|board| board.begin(*stages, now));
                 self.say(styled(DIM, format!("{pipeline} · run {run} · {stages} stages")));
             }
+            EventBody::WorkBegins => {}
             EventBody::StageStarted { stage, attempt, reasons, .. } => {
                 let why: Vec<String> = reasons.iter().map(ToString::to_string).collect();
                 self.start(stage, *attempt, &why.join("; "), now);
