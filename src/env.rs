@@ -56,6 +56,11 @@ pub fn runtime_folder() -> PathBuf {
     }
 }
 
+/// `TERM=dumb`: a terminal in which nothing can be redrawn.
+pub fn is_dumb_terminal() -> bool {
+    named("TERM").is_some_and(|term| term == "dumb")
+}
+
 /// A variable, where it is set and not empty.
 pub fn named(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())

@@ -166,6 +166,10 @@ fn what_a_stage_prints_is_followed_until_it_ends_and_stays_readable() {
 #[test]
 fn following_a_run_that_is_killed_ends_and_says_so() {
     let project = project();
+    let told = project.neftpipe(&["run", "slow.yaml", "--detach", "--json"]).exits(0).json();
+    assert_eq!(told.as_object().unwrap().keys().collect::<Vec<_>>(), ["version", "run"]);
+    project.neftpipe(&["cancel", "--now", told["run"].as_str().unwrap()]).exits(0);
+    std::fs::remove_file(project.file("began")).unwrap_or_default();
     let (run, mut child) = start(&project);
     let follower = listen(&project, &["logs", &run, "--follow"]);
     child.kill().unwrap();

@@ -39,7 +39,7 @@ pub(super) fn start(context: &Context, store: &Store) -> CliResult {
         std::thread::sleep(LOOK_AGAIN);
     }
     if context.printer.is_json() {
-        context.printer.json(&json!({ "version": 1, "run": run, "process": child.id() }))?;
+        context.printer.json(&json!({ "version": 1, "run": run }))?;
     } else {
         context.printer.line(&run)?;
         context.printer.note(format!("follow it with: neftpipe logs {run} --follow"));

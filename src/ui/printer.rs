@@ -68,7 +68,7 @@ impl Printer {
 
     /// Whether people watch stderr.
     pub fn is_watched(self) -> bool {
-        io::stderr().is_terminal() && !self.quiet && !self.json
+        io::stderr().is_terminal() && !crate::env::is_dumb_terminal() && !self.quiet && !self.json
     }
 
     /// Characters of a line of results, where they go to a terminal.
