@@ -30,6 +30,7 @@ stages:
     matrix: { params.part: [PARTS] }
     command:
       run: |
+        set -e # a child that is killed is not overlooked
         echo 'part[params.part='{params.part}']' >> $HOME/executed
         sleep 0.02 & mkdir {out}/deep; seq {params.part} 2000 > {out}/deep/one; echo {params.part} > {out}/two
         cp {in.model}/weights {out}/three; : > {out}/empty; wait
@@ -45,6 +46,7 @@ stages:
     needs: { parts: "part[*]", answers: "answers[*]" }
     command:
       run: |
+        set -e
         echo all >> $HOME/executed
         for i in {in.parts}; do cat $i/two; done > {out}/t; for i in {in.answers}; do cat $i/*; done > {out}/a
 "#;

@@ -110,6 +110,7 @@ fn what_two_publish_a_third_does_not_collect() {
             while !done.load(Ordering::Relaxed) {
                 store.collect(&merciless(results)).unwrap();
                 collections += 1;
+                std::thread::sleep(Duration::from_millis(20)); // those who publish have their turn
             }
             collections
         });
