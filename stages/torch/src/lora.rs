@@ -13,13 +13,19 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tch::{Kind, Tensor};
 
-use crate::model::{Llama, LowRank};
+use crate::model::{Covers, Llama, LowRank, Mask};
 use crate::tensor_file::{self, TensorFile, TensorFileError};
 
 /// Name of the weights in an adapter folder.
 pub const WEIGHTS_FILE: &str = "adapter_model.safetensors";
 /// Name of the configuration in an adapter folder.
 pub const CONFIG_FILE: &str = "adapter_config.json";
+/// Name of the masks in the folder of a sparse adapter.
+pub const MASKS_FILE: &str = "masks.safetensors";
+/// The `peft_type` of an adapter with masks, and what its configuration calls what they cover.
+const SPARSE_TYPE: &str = "NEFTPIPE_SPARSE_LORA";
+const SCOPE: &str = "neftpipe_sparsity_scope";
+const SCOPES: [(&str, Covers); 2] = [("delta", Covers::Update), ("base_plus_lora", Covers::Weight)];
 /// Name of our own facts in an adapter folder; adapters made elsewhere have none.
 pub const INFO_FILE: &str = "neftpipe.json";
 
@@ -72,6 +78,8 @@ impl From<AdapterError> for Failure {
 pub struct Adapter {
     /// Rank, alpha, dropout, targets, rslora.
     pub lora: Lora,
+    /// Whether it computes under masks.
+    pub sparse: bool,
     /// How it was trained, where it was trained here.
     pub info: Option<AdapterInfo>,
 }
@@ -124,8 +132,12 @@ pub fn attach(folder: &Path, model: &mut Llama) -> Result<Adapter, AdapterError>
     let config: PeftConfig = serde_json::from_slice(&read(&config_path)?)
         .map_err(|error| refuse(format!("not a LoRA configuration: {error}")))?;
     let lora = config.check().map_err(refuse)?;
+    let covers = config.covers().map_err(refuse)?;
     let file = TensorFile::open(&folder.join(WEIGHTS_FILE))?;
     attach_tensors(&file, &lora, model)?;
+    if let Some(covers) = covers {
+        attach_masks(&TensorFile::open(&folder.join(MASKS_FILE))?, &lora, covers, model)?;
+    }
     let info_path = folder.join(INFO_FILE);
     let info = if info_path.exists() {
         let info = serde_json::from_slice(&read(&info_path)?);
@@ -133,12 +145,12 @@ pub fn attach(folder: &Path, model: &mut Llama) -> Result<Adapter, AdapterError>
     } else {
         None
     };
-    Ok(Adapter { lora, info })
+    Ok(Adapter { lora, sparse: covers.is_some(), info })
 }
 
 impl PeftConfig {
     fn check(&self) -> Result<Lora, String> {
-        if self.peft_type != "LORA" {
+        if self.peft_type != "LORA" && self.peft_type != SPARSE_TYPE {
             return Err(format!("`peft_type` is `{}`; LORA is supported", self.peft_type));
         }
         for (name, neutral) in UNSUPPORTED {
@@ -157,6 +169,18 @@ impl PeftConfig {
             targets,
             rslora: self.use_rslora,
         })
+    }
+
+    /// What its masks cover, where it has any.
+    fn covers(&self) -> Result<Option<Covers>, String> {
+        if self.peft_type != SPARSE_TYPE {
+            return Ok(None);
+        }
+        let said = self.rest.get(SCOPE).and_then(Value::as_str).unwrap_or_default();
+        match SCOPES.iter().find(|(name, _)| *name == said) {
+            Some(&(_, covers)) => Ok(Some(covers)),
+            None => Err(format!("`{SCOPE}` is `{said}`; `delta` and `base_plus_lora` are supported")),
+        }
     }
 
     /// The projections in the order of a block, whatever the order in the file.
@@ -185,7 +209,7 @@ fn attach_tensors(file: &TensorFile, lora: &Lora, model: &mut Llama) -> Result<(
         let (a_name, b_name) = tensor_names(name);
         let a = file.read(&a_name, &[lora.rank as i64, projection.inputs()], kind, device)?;
         let b = file.read(&b_name, &[projection.outputs(), lora.rank as i64], kind, device)?;
-        projection.adapter = Some(LowRank { a, b, scaling: lora.scaling() });
+        projection.adapter = Some(LowRank { a, b, scaling: lora.scaling(), mask: None });
         wanted.extend([a_name, b_name]);
         Ok::<_, AdapterError>(())
     })?;
@@ -193,6 +217,21 @@ fn attach_tensors(file: &TensorFile, lora: &Lora, model: &mut Llama) -> Result<(
         Some(name) => Err(AdapterError::OtherModel { path: file.path().to_owned(), name }),
         None => Ok(()),
     }
+}
+
+fn attach_masks(file: &TensorFile, lora: &Lora, covers: Covers, model: &mut Llama) -> Result<(), AdapterError> {
+    let device = model.device();
+    for_each_target(model, &lora.targets, |name, _, projection| {
+        let shape = [projection.outputs(), projection.inputs()];
+        let inside = file.read(&mask_name(name), &shape, Kind::Bool, device)?;
+        let adapter = projection.adapter.as_mut().expect("its tensors were attached");
+        adapter.mask = Some(Mask { outside: inside.logical_not(), covers });
+        Ok(())
+    })
+}
+
+fn mask_name(projection: &str) -> String {
+    format!("base_model.model.{projection}.mask")
 }
 
 /// Puts a fresh adapter beside the projections: A Kaiming-uniform with a = √5 (bound 1/√in), B zero, as PEFT starts.
@@ -206,7 +245,7 @@ pub fn start(model: &mut Llama, lora: &Lora, seed: u64) {
         let a = Tensor::from_slice(&values).view([rank, inputs]) / (inputs as f64).sqrt();
         let a = a.to_kind(kind).to_device(device);
         let b = Tensor::zeros([projection.outputs(), rank], (kind, device));
-        projection.adapter = Some(LowRank { a, b, scaling: lora.scaling() });
+        projection.adapter = Some(LowRank { a, b, scaling: lora.scaling(), mask: None });
         Ok::<_, std::convert::Infallible>(())
     });
     match started {
@@ -250,7 +289,8 @@ pub fn tensors(model: &Llama) -> Vec<(String, Tensor)> {
         .collect()
 }
 
-/// Writes the model's adapter as PEFT does, in f32.
+/// Writes the model's adapter as PEFT does, in f32. One with masks has them in a file of their own, and a type that `peft`
+/// does not know: it would pass the masks over and compute something else.
 ///
 /// # Errors
 /// Where the files cannot be written.
@@ -259,7 +299,8 @@ pub fn save(folder: &Path, model: &Llama, lora: &Lora) -> Result<(), Failure> {
         tensors(model).into_iter().map(|(name, tensor)| (name, tensor.detach().to_kind(Kind::Float))).collect();
     tensor_file::write(&folder.join(WEIGHTS_FILE), &tensors)?;
     let targets: Vec<_> = Lora::ALL_TARGETS.iter().filter(|&&name| lora.targets.iter().any(|it| it == name)).collect();
-    let config = json!({
+    let covers = save_masks(folder, model)?;
+    let mut config = json!({
         "base_model_name_or_path": model.config().name,
         "bias": "none",
         "fan_in_fan_out": false,
@@ -275,7 +316,27 @@ pub fn save(folder: &Path, model: &Llama, lora: &Lora) -> Result<(), Failure> {
         "use_dora": false,
         "use_rslora": lora.rslora,
     });
+    if let Some((scope, _)) = SCOPES.iter().find(|(_, it)| Some(*it) == covers) {
+        config["peft_type"] = json!(SPARSE_TYPE);
+        config[SCOPE] = json!(scope);
+    }
     write_json(&folder.join(CONFIG_FILE), &config)
+}
+
+/// Writes the masks, true where an entry is kept, if there are any; returns what they cover.
+fn save_masks(folder: &Path, model: &Llama) -> Result<Option<Covers>, Failure> {
+    let mut covers = None;
+    let mut masks = Vec::new();
+    for (name, projection) in model.projections() {
+        if let Some(mask) = projection.adapter.as_ref().and_then(|adapter| adapter.mask.as_ref()) {
+            covers = Some(mask.covers);
+            masks.push((mask_name(&name), mask.outside.logical_not()));
+        }
+    }
+    if covers.is_some() {
+        tensor_file::write(&folder.join(MASKS_FILE), &masks)?;
+    }
+    Ok(covers)
 }
 
 /// PEFT writes a whole `lora_alpha` without a point.
@@ -289,8 +350,10 @@ pub fn merge(model: &mut Llama) {
         for layer in 0..model.config().layers {
             for target in Lora::ALL_TARGETS {
                 let projection = model.projection_mut(layer, target).expect("every block has all seven projections");
-                if let Some(adapter) = projection.adapter.take() {
-                    let _ = projection.weight.g_add_(&adapter.delta());
+                if projection.adapter.is_some() {
+                    let merged = projection.effective();
+                    projection.adapter = None;
+                    projection.weight.copy_(&merged);
                 }
             }
         }

@@ -410,6 +410,9 @@ impl StageParams for TrainParams {
         if self.neft.alpha == 0.0 {
             super::remove(value, "neft");
         }
+        if self.sparsity.as_ref().is_some_and(|it| it.target == 0.0 && it.initial == 0.0) {
+            value["sparsity"] = Value::Null;
+        }
         if self.full {
             super::remove(value, "lora");
         }
@@ -528,6 +531,27 @@ impl StageParams for TrainParams {
                 fraction(sparsity.start) && fraction(sparsity.end),
                 "sparsity.start",
                 "start and end are fractions of training".to_owned(),
+            );
+            check(
+                sparsity.initial <= sparsity.target,
+                "sparsity.initial",
+                format!("{} is above the target {}: masks only get sparser", sparsity.initial, sparsity.target),
+            );
+            check(sparsity.start <= sparsity.end, "sparsity.end", "is not before `sparsity.start`".to_owned());
+            let of_all_weights = sparsity.scope == SparsityScope::Full;
+            check(
+                of_all_weights == self.full,
+                "sparsity.scope",
+                if self.full {
+                    "`full: true` trains all weights; the scope for that is `full`".to_owned()
+                } else {
+                    "`full` is for `full: true`; an adapter has `delta`, `lora_factors` or `base_plus_lora`".to_owned()
+                },
+            );
+            check(
+                sparsity.scope != SparsityScope::BasePlusLora || self.lora.dropout == 0.0,
+                "lora.dropout",
+                "has no meaning where the adapter's product is masked together with the weight".to_owned(),
             );
             check(sparsity.every > 0, "sparsity.every", "updates are at least one step apart".to_owned());
             check(fraction(sparsity.exchange), "sparsity.exchange", format!("{} is not a fraction", sparsity.exchange));

@@ -28,7 +28,7 @@ pub struct Statics<'a> {
 
 /// Keys of the states after 1, 2, … steps.
 pub fn step_keys(statics: Statics<'_>) -> Vec<Digest> {
-    let TrainingPlan { learning_rates, alphas } = TrainingPlan::new(statics.params, statics.rows);
+    let TrainingPlan { learning_rates, alphas, mask_updates } = TrainingPlan::new(statics.params, statics.rows);
     let rows = batches(
         statics.rows,
         statics.params.batch.size,
@@ -38,16 +38,21 @@ pub fn step_keys(statics: Statics<'_>) -> Vec<Digest> {
     );
     let noise =
         serde_json::to_value((&statics.params.neft.noise, &statics.params.neft.length)).expect("noise serialises");
+    let masks = masking(statics.params);
     let mut key = first_key(statics);
     learning_rates
         .iter()
         .zip(&alphas)
         .zip(&rows)
-        .map(|((rate, alpha), rows)| {
+        .zip(&mask_updates)
+        .map(|(((rate, alpha), rows), update)| {
             let mut hasher = KeyHasher::new("neftpipe 2026 training step v1");
             hasher.add(&key).add(rate).add(alpha).add(rows.as_slice());
             if *alpha > 0.0 {
                 hasher.add(&noise);
+            }
+            if let Some(update) = update {
+                hasher.add(&masks).add(&update.sparsity).add(&update.exchange);
             }
             key = hasher.finish();
             key
@@ -55,7 +60,16 @@ pub fn step_keys(statics: Statics<'_>) -> Vec<Digest> {
         .collect()
 }
 
-/// Steps after which a checkpoint is taken: every `checkpoint_every`, where alpha jumps under a step schedule, and at the end.
+/// What decides an update of the masks besides its step.
+fn masking(params: &TrainParams) -> Value {
+    let mut masking = serde_json::to_value(&params.sparsity).expect("parameters serialise");
+    let scheduled = ["target", "initial", "ramp", "start", "end", "every", "exchange"];
+    scheduled.iter().for_each(|path| remove(&mut masking, path));
+    masking
+}
+
+/// Steps after which a checkpoint is taken: every `checkpoint_every`, where alpha jumps under a step schedule, before masks
+/// are first made, and at the end.
 pub fn checkpoint_steps(params: &TrainParams, rows: u64) -> Vec<u64> {
     let plan = TrainingPlan::new(params, rows);
     let every = params.checkpoint_every.max(1);
@@ -63,7 +77,8 @@ pub fn checkpoint_steps(params: &TrainParams, rows: u64) -> Vec<u64> {
     (1..=plan.steps())
         .filter(|&step| {
             let jump = jumps && step < plan.steps() && plan.alphas[step as usize] != plan.alphas[step as usize - 1];
-            step % every == 0 || step == plan.steps() || jump
+            let masks = plan.mask_updates.iter().position(Option::is_some) == Some(step as usize);
+            step % every == 0 || step == plan.steps() || jump || masks
         })
         .collect()
 }
@@ -73,6 +88,8 @@ fn first_key(statics: Statics<'_>) -> Digest {
     statics.params.prune(&mut params);
     let scheduled = ["steps", "epochs", "learning_rate", "schedule", "warmup", "neft"];
     TrainParams::NOT_IN_KEY.iter().chain(&scheduled).for_each(|path| remove(&mut params, path));
+    // Updates of the masks are in the keys of their steps.
+    params["sparsity"] = Value::Null;
     // With it a state holds the best weights too, and which those are depends on the rule.
     if statics.params.early_stopping.is_none() {
         remove(&mut params, "early_stopping");
@@ -137,6 +154,21 @@ mod tests {
         assert_eq!(shared(&keys(stopping(1)), &keys(stopping(2))), 0);
         assert_eq!(keys(plain), keys(json!({"steps": 5, "eval_every": 1, "early_stopping": null})));
         assert_eq!(shared(&keys(json!({"steps": 5})), &keys(json!({"steps": 5, "lora": {"dropout": 0.1}}))), 0);
+    }
+
+    #[test]
+    fn a_sparse_arm_shares_the_dense_arms_prefix_up_to_its_first_mask() {
+        let with = |sparsity: Value| json!({"steps": 20, "schedule": "constant", "sparsity": sparsity});
+        let dense = keys(json!({"steps": 20, "schedule": "constant"}));
+        let delta = keys(with(json!({"scope": "delta", "target": 0.5, "start": 0.5, "every": 2})));
+        assert_eq!(shared(&dense, &delta), 10);
+        let slower = keys(with(json!({"scope": "delta", "target": 0.5, "start": 0.5, "every": 4})));
+        assert_eq!(shared(&delta, &slower), 12, "the first mask is the same; what follows is not");
+        let factors = keys(with(json!({"scope": "lora_factors", "target": 0.5, "start": 0.5, "every": 2})));
+        assert_eq!(shared(&delta, &factors), 10);
+        assert_eq!(keys(with(json!({"scope": "delta", "target": 0}))), dense);
+        let cuts = json!({"steps": 20, "sparsity": {"scope": "delta", "target": 0.5, "start": 0.3}});
+        assert_eq!(checkpoint_steps(&serde_json::from_value(cuts).unwrap(), 10), [6, 20]);
     }
 
     #[test]

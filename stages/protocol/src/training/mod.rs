@@ -5,7 +5,9 @@
 mod chain;
 mod order;
 mod schedule;
+mod sparsity;
 
 pub use chain::{Statics, checkpoint_steps, step_keys};
 pub use order::{batches, batches_by_length};
 pub use schedule::{TrainingPlan, mean_square};
+pub use sparsity::{MaskUpdate, mask_updates};

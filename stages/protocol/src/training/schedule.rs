@@ -1,5 +1,6 @@
 //! Learning rate and noise strength as functions of the optimizer step.
 
+use super::sparsity::{MaskUpdate, mask_updates};
 use crate::params::train::{AlphaSchedule, LearningRateSchedule, TrainParams};
 
 /// The effective values of every step of one training run.
@@ -9,6 +10,8 @@ pub struct TrainingPlan {
     pub learning_rates: Vec<f64>,
     /// Noise strength by step.
     pub alphas: Vec<f64>,
+    /// Updates of the masks by step, where sparsity asks for one.
+    pub mask_updates: Vec<Option<MaskUpdate>>,
 }
 
 impl TrainingPlan {
@@ -20,7 +23,8 @@ impl TrainingPlan {
         if let Some(target) = params.neft.match_energy {
             rescale(&mut alphas, target);
         }
-        Self { learning_rates, alphas }
+        let mask_updates = mask_updates(params.sparsity.as_ref(), steps);
+        Self { learning_rates, alphas, mask_updates }
     }
 
     /// Optimizer steps.

@@ -93,12 +93,12 @@ fn renderer(
 }
 
 /// The model with its adapter. In f32 the adapter is added to the weights, which costs nothing afterwards; in bf16 that
-/// would round small updates away, so it is computed beside them.
+/// would round small updates away, so it is computed beside them, unless it has masks: their product is too dear for every token.
 fn load(params: &GenerateParams, model: &Input, adapter: Option<&Input>, device: Device) -> Result<Llama, Failure> {
     let mut llama = Llama::load(&model.path, device, device::kind(params.precision))?;
     if let Some(adapter) = adapter {
-        lora::attach(&adapter.path, &mut llama)?;
-        if params.precision == Precision::F32 {
+        let found = lora::attach(&adapter.path, &mut llama)?;
+        if params.precision == Precision::F32 || found.sparse {
             lora::merge(&mut llama);
         }
     }

@@ -16,6 +16,8 @@ pub struct Linear {
     pub bias: Option<Tensor>,
     /// The adapter beside it.
     pub adapter: Option<LowRank>,
+    /// Zeros [out, in] that collect the gradient of the weight it computes with, masked entries too.
+    pub probe: Option<Tensor>,
 }
 
 /// Where a projection stands.
@@ -41,6 +43,25 @@ pub struct LowRank {
     pub b: Tensor,
     /// s.
     pub scaling: f64,
+    /// The mask over it.
+    pub mask: Option<Mask>,
+}
+
+/// A mask m beside an adapter.
+pub struct Mask {
+    /// True where m is 0 [out, in].
+    pub outside: Tensor,
+    /// What it covers.
+    pub covers: Covers,
+}
+
+/// What a mask covers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Covers {
+    /// The update: W + m∘(sBA).
+    Update,
+    /// The whole weight: m∘(W + sBA).
+    Weight,
 }
 
 impl Linear {
@@ -54,7 +75,29 @@ impl Linear {
     ) -> Result<Self, ModelError> {
         let weight = weights.read(&format!("{name}.weight"), &[outputs, inputs], kind, device)?;
         let bias = if bias { Some(weights.read(&format!("{name}.bias"), &[outputs], kind, device)?) } else { None };
-        Ok(Self { place, weight, bias, adapter: None })
+        Ok(Self { place, weight, bias, adapter: None, probe: None })
+    }
+
+    /// Where it stands.
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
+    /// The weight that it computes with [out, in]: adapter, mask and probe in it.
+    pub fn effective(&self) -> Tensor {
+        let weight = match &self.adapter {
+            None => self.weight.shallow_clone(),
+            Some(adapter) => match &adapter.mask {
+                Some(Mask { outside, covers: Covers::Weight }) => {
+                    (&self.weight + adapter.delta()).masked_fill(outside, 0.0)
+                }
+                _ => &self.weight + adapter.masked_delta(),
+            },
+        };
+        match &self.probe {
+            Some(probe) => weight + probe,
+            None => weight,
+        }
     }
 
     /// Width of its input.
@@ -69,9 +112,18 @@ impl Linear {
 
     /// x [N, in] to [N, out]; the adapter may see another input.
     pub fn forward(&self, x: &Tensor, adapter_input: Option<&dyn AdapterInput>) -> Tensor {
+        let seen = adapter_input.filter(|_| self.adapter.is_some()).map(|input| input.of(x, self.place));
+        let sparse = self.probe.is_some() || self.adapter.as_ref().is_some_and(|adapter| adapter.mask.is_some());
+        if sparse && seen.is_none() {
+            return x.linear(&self.effective(), self.bias.as_ref());
+        }
         let mut y = x.linear(&self.weight, self.bias.as_ref()); // [N, out]
-        if let Some(LowRank { a, b, scaling }) = &self.adapter {
-            let seen = adapter_input.map(|input| input.of(x, self.place));
+        if let Some(adapter @ LowRank { a, b, scaling, .. }) = &self.adapter {
+            if let (true, Some(seen)) = (sparse, &seen) {
+                let update = adapter.masked_delta();
+                let update = self.probe.iter().fold(update, |update, probe| update + probe);
+                return y + seen.mm(&update.tr());
+            }
             let low = seen.as_ref().unwrap_or(x).mm(&a.tr()) * *scaling; // [N, rank]
             let _ = y.addmm_(&low, &b.tr());
         }
@@ -83,5 +135,13 @@ impl LowRank {
     /// s·BA [out, in].
     pub fn delta(&self) -> Tensor {
         self.b.mm(&self.a) * self.scaling
+    }
+
+    /// m∘(sBA) [out, in].
+    fn masked_delta(&self) -> Tensor {
+        match &self.mask {
+            Some(Mask { outside, .. }) => self.delta().masked_fill(outside, 0.0),
+            None => self.delta(),
+        }
     }
 }

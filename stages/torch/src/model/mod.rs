@@ -15,7 +15,7 @@ mod weights;
 pub use cache::Cache;
 pub use config::{LlamaConfig, RopeScaling};
 pub use error::ModelError;
-pub use linear::{AdapterInput, Linear, LowRank, Place};
+pub use linear::{AdapterInput, Covers, Linear, LowRank, Mask, Place};
 pub use llama::Llama;
 pub use recompute::Recomputable;
 pub use rope::{Angles, Rope};

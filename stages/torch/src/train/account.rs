@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::probe::Probe;
+use super::sparsity::MaskFigures;
 
 /// All steps and probes so far.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -19,6 +20,9 @@ pub struct Account {
     pub records: Vec<TrainStep>,
     /// Probes on the way (`eval_every`), in order.
     pub evaluations: Vec<Probe>,
+    /// Updates of the masks, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mask_updates: Vec<MaskFigures>,
 }
 
 /// What came of early stopping.
@@ -28,8 +32,8 @@ pub struct Stopping {
     pub stopped: bool,
 }
 
-/// The figures of a step, for an event.
-pub fn figures(record: &TrainStep) -> Metrics {
+/// The figures of a step, or of an update of masks, for an event.
+pub fn figures(record: &impl Serialize) -> Metrics {
     as_metrics(record).into_iter().filter(|(name, _)| name != "step").collect()
 }
 

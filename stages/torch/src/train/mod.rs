@@ -11,6 +11,7 @@ mod measured;
 mod optimizer;
 mod output;
 mod probe;
+mod sparsity;
 mod step;
 mod stopping;
 mod supported;
@@ -25,6 +26,7 @@ use neftpipe_protocol::request::Success;
 use neftpipe_protocol::training::{TrainingPlan, batches, batches_by_length};
 use neftpipe_protocol::worker::{Job, Outcome, write_json};
 use neftpipe_protocol::{ArtifactType, Failure};
+use serde_json::json;
 use tch::Kind;
 
 use crate::device::{self, Devices};
@@ -40,6 +42,7 @@ use data::Split;
 use measured::Meter;
 use optimizer::{AdamW, Trained};
 use probe::ProbeSet;
+use sparsity::Masks;
 use step::StepPlan;
 use stopping::Best;
 
@@ -94,6 +97,10 @@ fn make_trainable(job: &Job, params: &TrainParams, model: &mut Llama) -> Result<
         (true, None) => model.weights(),
         (false, Some(input)) => {
             let found = lora::attach(&input.path, model)?;
+            if found.sparse {
+                return Err(Failure::usage("training cannot start from an adapter with masks")
+                    .with_hint("train with `sparsity` from the start, or start from a dense adapter"));
+            }
             check_same_shape(&found.lora, &params.lora)?;
             lora::tensors(model)
         }
@@ -138,6 +145,7 @@ struct Trainer<'a> {
     trained: Trained,
     optimizer: AdamW,
     best: Option<Best>,
+    masks: Option<Masks>,
     account: Account,
     meter: Meter,
 }
@@ -162,14 +170,19 @@ impl<'a> Trainer<'a> {
         let probes = ProbeSet::new(&batches, &inputs.heldout);
         let best = params.early_stopping.as_ref().map(|rule| Best::new(rule, &trained, probes.heldout_rows()));
         let best = best.transpose()?;
+        let fresh = job.optional_input("adapter").is_none();
+        let masks = Masks::new(&params, plan.steps(), fresh, &model, &trained);
         let (account, meter) = (Account::default(), Meter::default());
-        Ok(Self { job, params, inputs, plan, batches, probes, model, trained, optimizer, best, account, meter })
+        Ok(Self { job, params, inputs, plan, batches, probes, model, trained, optimizer, best, masks, account, meter })
     }
 
     fn run(mut self) -> Result<Outcome, Failure> {
         let steps = self.plan.steps();
         if let Some(account) = checkpoint::resume(self.job, steps, |step| self.state(step))? {
             self.account = account;
+            if let Some(masks) = &mut self.masks {
+                masks.resume(self.account.steps(), &mut self.model);
+            }
         }
         let resumed = self.account.steps();
         self.report_progress(None);
@@ -199,11 +212,27 @@ impl<'a> Trainer<'a> {
             packing: self.params.packing,
             recompute: self.params.activation_checkpointing,
         };
+        let update = self.plan.mask_updates[step as usize].map(|update| (step, update));
         self.meter.start_step();
+        if let (Some(masks), Some(_)) = (&self.masks, update) {
+            masks.watch(&mut self.model);
+        }
         let seen = step::accumulate(&self.model, &self.inputs.train, rows, &plan);
+        let mut gradients = Vec::new();
+        if let Some(masks) = &self.masks {
+            if update.is_some() {
+                gradients = masks.dense_gradients(&mut self.model, &self.trained);
+            }
+            masks.mask_gradients(&self.trained);
+        }
         let gradient_norm = optimizer::clip(&self.trained, self.params.clip);
         self.check_finite(seen.loss, gradient_norm, step)?;
         self.optimizer.step(&self.trained, step + 1, learning_rate);
+        if let (Some(masks), Some(update)) = (&mut self.masks, update) {
+            let figures = masks.update(update, &gradients, &mut self.model, &self.trained, &self.optimizer);
+            self.job.metric(figures.step, account::figures(&figures));
+            self.account.mask_updates.push(figures);
+        }
         optimizer::zero_gradients(&self.trained);
         self.meter.end_step(seen.tokens);
         let record = TrainStep {
@@ -265,9 +294,10 @@ impl<'a> Trainer<'a> {
     }
 
     /// What lives from step to step, under its names in the checkpoint of this step.
-    fn state(&self, _step: u64) -> State {
+    fn state(&self, step: u64) -> State {
         let mut state: State = self.trained.iter().map(|(name, it)| (name.clone(), it.shallow_clone())).collect();
         state.extend(self.optimizer.state(&self.trained));
+        state.extend(self.masks.iter().flat_map(|masks| masks.state(step)));
         state.extend(self.best.iter().flat_map(|best| best.state(&self.trained)));
         state
     }
@@ -299,7 +329,12 @@ impl<'a> Trainer<'a> {
             lora::save(&folder, &self.model, &self.params.lora)?;
         }
         let trained_parameters: usize = self.trained.iter().map(|(_, tensor)| tensor.numel()).sum();
-        let metrics = self.account.metrics(&probe, trained_parameters as u64, self.stopping());
+        let mut metrics = self.account.metrics(&probe, trained_parameters as u64, self.stopping());
+        if let Some(masks) = &self.masks {
+            let mut report = masks.report(&self.model, &self.job.input("model")?.path)?;
+            report["updates"] = json!(self.account.mask_updates);
+            metrics.insert("sparsity".to_owned(), report);
+        }
         self.account.write_steps(&folder)?;
         write_json(&folder.join("metrics.json"), &metrics)?;
         self.write_info(&folder, probe.step)?;

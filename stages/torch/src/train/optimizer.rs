@@ -20,6 +20,11 @@ impl AdamW {
         Self { betas, eps, weight_decay, moments }
     }
 
+    /// Moments of the trained tensor at this place of the list.
+    pub fn moments(&self, at: usize) -> &[Tensor; 2] {
+        &self.moments[at]
+    }
+
     /// The moments under the names that they have in a checkpoint.
     pub fn state(&self, trained: &Trained) -> Vec<(String, Tensor)> {
         let of = |((name, _), [mean, square]): (&(String, Tensor), &[Tensor; 2])| {

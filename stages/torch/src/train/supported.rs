@@ -1,6 +1,7 @@
 //! What this build of the worker does not train yet, refused in one place: no parameter is passed over in silence.
 
 use neftpipe_protocol::Failure;
+use neftpipe_protocol::params::train::{Drop, Granularity};
 use neftpipe_protocol::params::{Precision, TrainParams};
 
 /// Refuses parameters that would have to be ignored.
@@ -8,9 +9,20 @@ use neftpipe_protocol::params::{Precision, TrainParams};
 /// # Errors
 /// A usage failure that names the parameter and the way around it.
 pub fn check(params: &TrainParams) -> Result<(), Failure> {
+    let sparsity = params.sparsity.as_ref();
     let refusals = [
         (params.precision == Precision::Bf16, "precision: bf16", "train with `precision: f32`"),
-        (params.sparsity.is_some(), "sparsity", "leave it out to train a dense update"),
+        (sparsity.is_some_and(|it| it.drop == Drop::Wanda), "sparsity.drop: wanda", "drop by `magnitude`"),
+        (
+            sparsity.is_some_and(|it| it.granularity == Granularity::TwoOfFour),
+            "sparsity.granularity: 2:4",
+            "mask by `element` or `row`",
+        ),
+        (
+            sparsity.is_some() && params.early_stopping.is_some(),
+            "early_stopping beside sparsity",
+            "say `steps` instead",
+        ),
     ];
     match refusals.into_iter().find(|(asked, ..)| *asked) {
         Some((_, name, advice)) => Err(Failure::usage(format!("`{name}` is not supported")).with_hint(advice)),
@@ -29,7 +41,8 @@ mod tests {
         assert_eq!(check(json!({})), Ok(()));
         for (params, name) in [
             (json!({"precision": "bf16"}), "bf16"),
-            (json!({"sparsity": {"scope": "delta", "target": 0.5}}), "sparsity"),
+            (json!({"sparsity": {"scope": "delta", "target": 0.5, "drop": "wanda"}}), "wanda"),
+            (json!({"sparsity": {"scope": "delta", "target": 0.5, "granularity": "2:4"}}), "2:4"),
         ] {
             assert!(check(params).unwrap_err().message.contains(name));
         }

@@ -1,0 +1,219 @@
+//! Sparse-NEFT through the worker program: what its masks promise, in every scope.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use neftpipe_stage_torch::lora;
+use neftpipe_stage_torch::model::Llama;
+use neftpipe_stage_torch::tensor_file::TensorFile;
+use serde_json::{Value, json};
+use support::{Stage, golden_rows, goldens, read_json};
+use tch::{Device, Kind, Tensor};
+
+const SCOPES: [&str; 4] = ["lora_factors", "delta", "base_plus_lora", "full"];
+const TARGET: f64 = 0.6;
+
+fn stage(scope: &str, sparsity: Value, changes: Value) -> Stage {
+    let mut params = json!({"steps": 8, "batch": {"size": 2}, "learning_rate": 1e-2, "lora": {"rank": 4},
+        "neft": {"alpha": 5}, "seed": 7, "full": scope == "full"});
+    params["sparsity"] = json!({"scope": scope, "target": TARGET, "every": 1, "end": 0.75});
+    sparsity.as_object().unwrap().iter().for_each(|(name, value)| params["sparsity"][name] = value.clone());
+    changes.as_object().unwrap().iter().for_each(|(name, value)| params[name] = value.clone());
+    let rows = golden_rows();
+    Stage::train(params, &rows[..20], &rows[40..42])
+}
+
+fn output(scope: &str) -> &'static str {
+    if scope == "full" { "model" } else { "adapter" }
+}
+
+fn tensors(stage: &Stage, file: &str) -> BTreeMap<String, Tensor> {
+    let file = TensorFile::open(&stage.out(file)).unwrap();
+    file.names().into_iter().map(|name| (name.clone(), file.read_any(&name).unwrap())).collect()
+}
+
+fn nonzeros(tensor: &Tensor) -> i64 {
+    tensor.ne(0.0).sum(Kind::Int64).int64_value(&[])
+}
+
+fn kept(entries: i64) -> i64 {
+    ((1.0 - TARGET) * entries as f64).round_ties_even() as i64
+}
+
+fn load(adapter: Option<&Stage>) -> Llama {
+    let mut model = Llama::load(&goldens().join("training/model"), Device::Cpu, Kind::Float).unwrap();
+    if let Some(stage) = adapter {
+        lora::attach(&stage.out("adapter"), &mut model).unwrap();
+        lora::merge(&mut model);
+    }
+    model
+}
+
+#[test]
+fn masks_have_exactly_as_many_entries_as_were_asked_for() {
+    for scope in SCOPES {
+        let stage = stage(scope, json!({"ramp": "cubic"}), json!({}));
+        let report = stage.succeed()["metrics"]["sparsity"].clone();
+        for layer in report["layers"].as_array().unwrap() {
+            let entries = layer["entries"].as_i64().unwrap();
+            assert_eq!(layer["active"], kept(entries), "{scope}: {layer}");
+        }
+        let updates = report["updates"].as_array().unwrap();
+        assert_eq!(updates.last().unwrap()["step"], 7, "{scope}: the mask is frozen after `end`");
+        assert!(updates.iter().skip(1).any(|update| update["churn"].as_f64().unwrap() > 0.0), "{scope}: {report}");
+        assert!(report["explored"].as_f64().unwrap() > 1.0 - TARGET, "{scope}");
+        assert!(report["overlap_with_first"].as_f64().unwrap() < 1.0, "{scope}");
+    }
+}
+
+#[test]
+fn masked_factors_and_weights_are_exactly_zero_and_the_rest_is_dense() {
+    let factors = stage("lora_factors", json!({}), json!({}));
+    factors.succeed();
+    assert_eq!(read_json(&factors.out("adapter/adapter_config.json"))["peft_type"], "LORA");
+    for (name, tensor) in tensors(&factors, "adapter/adapter_model.safetensors") {
+        assert!(nonzeros(&tensor) <= kept(tensor.numel() as i64), "{name}");
+        assert!(nonzeros(&tensor) > 0, "{name}");
+    }
+    let full = stage("full", json!({}), json!({}));
+    let report = full.succeed()["metrics"]["sparsity"].clone();
+    let mut sum = 0;
+    for (name, tensor) in tensors(&full, "model/model.safetensors") {
+        if name.contains("_proj.weight") {
+            assert!(nonzeros(&tensor) <= kept(tensor.numel() as i64), "{name}");
+            sum += nonzeros(&tensor);
+        } else {
+            assert!(nonzeros(&tensor) > tensor.numel() as i64 * 9 / 10, "{name}");
+        }
+    }
+    assert_eq!(report["model_nonzeros"], sum);
+}
+
+#[test]
+fn a_merged_update_differs_from_the_base_only_inside_its_mask() {
+    for scope in ["delta", "base_plus_lora"] {
+        let stage = stage(scope, json!({}), json!({}));
+        let report = stage.succeed()["metrics"]["sparsity"].clone();
+        let config = read_json(&stage.out("adapter/adapter_config.json"));
+        assert_eq!(config["peft_type"], "NEFTPIPE_SPARSE_LORA", "peft must not load it as if it were dense");
+        let masks = tensors(&stage, "adapter/masks.safetensors");
+        let (base, merged) = (load(None), load(Some(&stage)));
+        let mut changed = 0;
+        for ((name, before), (_, after)) in base.projections().into_iter().zip(merged.projections()) {
+            let mask = &masks[&format!("base_model.model.{name}.mask")];
+            assert_eq!(mask.sum(Kind::Int64).int64_value(&[]), kept(mask.numel() as i64), "{scope}: {name}");
+            let outside = mask.logical_not();
+            let stays = if scope == "delta" { &before.weight } else { &before.weight.zeros_like() };
+            let wrong = after.weight.ne_tensor(stays).logical_and(&outside);
+            assert_eq!(nonzeros(&wrong), 0, "{scope}: {name}");
+            changed += nonzeros(&after.weight.ne_tensor(&before.weight));
+        }
+        assert_eq!(report["update_nonzeros"], changed);
+        let share = report["bf16_surviving_share"].as_f64().unwrap();
+        assert!(share > 0.0 && share <= 1.0, "{share}");
+    }
+}
+
+#[test]
+fn a_run_resumed_within_the_ramp_is_the_same() {
+    for (scope, grow) in SCOPES.iter().zip(["gradient", "random", "gradient", "random"]) {
+        let sparsity = json!({"ramp": "linear", "start": 0.2, "grow": grow});
+        let straight = stage(scope, sparsity.clone(), json!({})).with_checkpoints(&[1, 3, 5, 7]);
+        straight.succeed();
+        for step in [1, 3, 5, 7] {
+            let resumed = stage(scope, sparsity.clone(), json!({})).with_known(&straight, step);
+            assert_eq!(resumed.succeed()["measured"]["steps_reused"], step);
+            assert!(resumed.files(output(scope)) == straight.files(output(scope)), "{scope}, step {step}");
+        }
+    }
+}
+
+#[test]
+fn without_zeros_it_is_plain_training_byte_for_byte() {
+    for scope in SCOPES {
+        let sparse = stage(scope, json!({"target": 0}), json!({}));
+        let plain = stage(scope, json!({}), json!({"sparsity": null}));
+        sparse.succeed();
+        plain.succeed();
+        assert!(sparse.files(output(scope)) == plain.files(output(scope)), "{scope}");
+    }
+}
+
+#[test]
+fn until_its_first_mask_a_sparse_run_passes_the_states_of_a_dense_one() {
+    for scope in SCOPES {
+        let state = |changes: Value| {
+            let stage = stage(scope, json!({"start": 0.5}), changes).with_checkpoints(&[4, 5]);
+            stage.succeed();
+            [4, 5].map(|step| fs::read(stage.attempt().join(format!("checkpoints/{step}/state.safetensors"))).unwrap())
+        };
+        let (sparse, dense) = (state(json!({})), state(json!({"sparsity": null})));
+        assert!(sparse[0] == dense[0], "{scope}");
+        assert!(sparse[1] != dense[1], "{scope}");
+    }
+}
+
+#[test]
+fn a_static_mask_is_made_once() {
+    let report = stage("delta", json!({"exchange": 0}), json!({})).succeed()["metrics"]["sparsity"].clone();
+    assert_eq!(report["updates"].as_array().unwrap().len(), 1);
+    assert_eq!((&report["overlap_with_first"], &report["updates"][0]["churn"]), (&json!(1.0), &json!(0.0)));
+}
+
+#[test]
+fn alpha_0_is_plain_sparse_training() {
+    let files = |neft: Value| {
+        let stage = stage("delta", json!({}), json!({"neft": neft}));
+        stage.succeed();
+        stage.files("adapter")
+    };
+    let plain = files(json!({"alpha": 0}));
+    assert!(files(json!({"alpha": 0, "noise": "gaussian"})) == plain);
+    assert!(files(json!({"alpha": 5})) != plain);
+}
+
+#[test]
+fn activations_computed_again_and_dropout_go_with_masks() {
+    let dropout = json!({"lora": {"rank": 4, "dropout": 0.2}});
+    let mut again = dropout.clone();
+    again["activation_checkpointing"] = json!(true);
+    let (kept, again) = (stage("delta", json!({}), dropout), stage("delta", json!({}), again));
+    kept.succeed();
+    again.succeed();
+    assert!(kept.files("adapter") == again.files("adapter"));
+}
+
+#[test]
+fn rows_and_rankings_over_all_layers_keep_what_they_say() {
+    let rows = stage("full", json!({"granularity": "row"}), json!({}));
+    rows.succeed();
+    for (name, tensor) in tensors(&rows, "model/model.safetensors") {
+        if name.contains("_proj.weight") {
+            let live = tensor.abs().sum_dim_intlist(1i64, false, Kind::Float);
+            assert_eq!(nonzeros(&live), kept(live.numel() as i64), "{name}");
+        }
+    }
+    for allocation in ["global", "erk"] {
+        let report =
+            stage("delta", json!({"allocation": allocation}), json!({})).succeed()["metrics"]["sparsity"].clone();
+        let (active, entries) = (report["active"].as_i64().unwrap(), report["entries"].as_i64().unwrap());
+        let rounding = if allocation == "erk" { 14 } else { 0 };
+        assert!((active - kept(entries)).abs() <= rounding, "{allocation}: {active} of {entries}");
+        let layers = report["layers"].as_array().unwrap();
+        assert!(layers.iter().any(|layer| layer["sparsity"] != layers[0]["sparsity"]), "{allocation}");
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    stage("delta", json!({"drop": "wanda"}), json!({})).fail("usage", &["wanda"]);
+    stage("delta", json!({"granularity": "2:4"}), json!({})).fail("usage", &["2:4"]);
+    let sparse = stage("delta", json!({}), json!({}));
+    sparse.succeed();
+    stage("delta", json!({}), json!({}))
+        .with_input("adapter", "adapter", &sparse.out("adapter"))
+        .fail("usage", &["masks"]);
+}
