@@ -15,8 +15,8 @@ use super::files::{copy_file, move_file, remove_file};
 use super::identity::Identity;
 use super::{ArtifactFile, Store, layout, lock_ignoring_poison};
 
-/// Read at a time; hashed on all cores from this size on.
-const CHUNK_BYTES: usize = 8 << 20;
+/// Read at a time; hashed on all cores from this size on. Small enough that what was read is in the cache when it is hashed.
+const CHUNK_BYTES: usize = 1 << 20;
 const READ_ONLY: u32 = 0o444;
 
 impl Store {
