@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use neftpipe_stage_torch::lora;
-use neftpipe_stage_torch::model::Llama;
+use neftpipe_stage_torch::model::{Llama, Rows};
 use neftpipe_stage_torch::tensor_file::TensorFile;
 use serde_json::{Value, json};
 use support::{Stage, golden_rows, goldens, read_json};
@@ -114,6 +114,30 @@ fn a_merged_update_differs_from_the_base_only_inside_its_mask() {
         assert_eq!(report["update_nonzeros"], changed);
         let share = report["bf16_surviving_share"].as_f64().unwrap();
         assert!(share > 0.0 && share <= 1.0, "{share}");
+    }
+}
+
+#[test]
+fn a_sparse_adapter_computes_as_it_was_trained_beside_the_weights_and_merged() {
+    let rows = golden_rows();
+    for scope in ["delta", "base_plus_lora"] {
+        let stage = stage(scope, json!({}), json!({}));
+        let metrics = stage.succeed()["metrics"].clone();
+        let mut beside = load(None);
+        assert!(lora::attach(&stage.out("adapter"), &mut beside).unwrap().sparse);
+        let (ids, trained) = &rows[40];
+        let loss = |model: &Llama| {
+            let row = Rows::new([ids.as_slice()], Device::Cpu);
+            let logits = model.logits(&model.hidden_states(model.embed(row.ids()), &row)).log_softmax(-1, Kind::Float);
+            let places: Vec<usize> = (1..ids.len()).filter(|&place| trained[place] != 0).collect();
+            let of = |&place: &usize| -logits.double_value(&[place as i64 - 1, i64::from(ids[place])]);
+            places.iter().map(of).sum::<f64>() / places.len() as f64
+        };
+        let probed = metrics["probe_heldout_losses"][0].as_f64().unwrap();
+        for (form, model) in [("beside", &beside), ("merged", &load(Some(&stage)))] {
+            assert!((loss(model) - probed).abs() < 1e-4, "{scope}, {form}: {} is not {probed}", loss(model));
+        }
+        assert!((loss(&load(None)) - probed).abs() > 1e-3, "{scope}: the base alone computes something else");
     }
 }
 
