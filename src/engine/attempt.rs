@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use neftpipe_protocol::worker::io_failure;
 use neftpipe_protocol::{Digest, Failure};
@@ -10,6 +11,9 @@ use neftpipe_protocol::{Digest, Failure};
 use super::reuse;
 use crate::store::{Holder, Lock, Store, Waiting, remove_tree};
 
+/// How long other processes may take to find that a run which begins has left nothing.
+const LONGEST_LOOK: Duration = Duration::from_secs(30);
+const TRY_AGAIN: Duration = Duration::from_millis(10);
 const LOCK_SUFFIX: &str = ".lock";
 /// Files of an attempt that stay readable after it.
 const LOGS: [&str; 3] = ["stdout.log", "stderr.log", "events.jsonl"];
@@ -39,9 +43,14 @@ fn slug(id: &str) -> String {
 
 /// Says that a run is alive, until the lock is dropped.
 pub fn announce(store: &Store, run: &str) -> Result<Lock, Failure> {
-    match store.try_lock_file(&lock_path(store, run), &Holder::of_run(run))? {
-        Waiting::Held(lock) => Ok(lock),
-        Waiting::Busy(_) => Err(Failure::internal(format!("there is a run {run} already"))),
+    let began = Instant::now();
+    loop {
+        match store.try_lock_file(&lock_path(store, run), &Holder::of_run(run))? {
+            Waiting::Held(lock) => return Ok(lock),
+            // The id is this run's alone: whoever has the lock looks whether the run has died, and lets go.
+            Waiting::Busy(_) if began.elapsed() < LONGEST_LOOK => std::thread::sleep(TRY_AGAIN),
+            Waiting::Busy(_) => return Err(Failure::internal(format!("there is a run {run} already"))),
+        }
     }
 }
 
@@ -135,5 +144,21 @@ mod tests {
         let long = |end: &str| slug(&format!("train[{}{end}]", "x".repeat(200)));
         assert!(long("a") != long("b") && long("a").len() < 100);
         assert!(!slug("../a/b").contains('/'));
+    }
+
+    #[test]
+    fn a_run_that_begins_outlasts_those_who_look_whether_it_died() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let looker = store.try_lock_file(&lock_path(&store, "r"), &Holder::of_run("r")).unwrap();
+        assert!(matches!(looker, Waiting::Held(_)));
+        std::thread::scope(|scope| {
+            let announced = scope.spawn(|| announce(&store, "r"));
+            std::thread::sleep(TRY_AGAIN * 3);
+            assert!(!announced.is_finished());
+            drop(looker);
+            let _alive = announced.join().unwrap().unwrap();
+            assert!(goes_on(&store, "r").unwrap());
+        });
     }
 }
