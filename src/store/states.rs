@@ -81,7 +81,7 @@ impl Store {
     /// # Errors
     /// Where it cannot be removed.
     pub fn drop_state(&self, key: &Digest) -> Result<()> {
-        remove_tree(&self.state_path(key))
+        self.discard(&self.state_path(key))
     }
 
     /// The manifest of a state whose files are what it says. A state that is damaged is removed.
@@ -90,7 +90,7 @@ impl Store {
         let whole = manifest_if_whole(place, &bytes);
         if whole.is_none() {
             tracing::warn!("{} is damaged, and removed", place.display());
-            remove_tree(place)?;
+            self.discard(place)?;
         }
         Ok(whole)
     }
@@ -106,6 +106,17 @@ impl Store {
             }
         }
         Ok(damaged)
+    }
+
+    /// Removes a folder that has a manifest at once, whoever is killed meanwhile: half of it would count as damage.
+    fn discard(&self, folder: &Path) -> Result<()> {
+        let tmp = self.path(layout::TMP);
+        let place =
+            tempfile::Builder::new().prefix("gone-").tempdir_in(&tmp).map_err(StoreError::io("write in", &tmp))?;
+        match fs::rename(folder, place.path().join("state")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(StoreError::io("remove", folder)(error)),
+            _ => remove_tree(place.path()),
+        }
     }
 
     fn state_path(&self, key: &Digest) -> PathBuf {
