@@ -13,9 +13,9 @@ use neftpipe_protocol::params::CommandParams;
 use neftpipe_protocol::request::{EVENTS_FILE, REQUEST_FILE, RESULT_FILE, StageResult, Success};
 use neftpipe_protocol::worker::{io_failure, write_json};
 
-use super::attempt::{STDERR_FILE, STDOUT_FILE};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGKILL, SIGTERM, SIGUSR1};
 
+use super::attempt::{STDERR_FILE, STDOUT_FILE};
 use super::command;
 use super::mask;
 use super::process::{self, Ended};

@@ -117,10 +117,15 @@ impl Store {
         if metadata.nlink() == 1 {
             return Ok(None);
         }
+        self.temporary_copy(path).map(Some)
+    }
+
+    /// A copy of a file that is ours, and goes unless it is moved to its place.
+    pub(super) fn temporary_copy(&self, path: &Path) -> Result<TempPath> {
         let tmp = self.path(layout::TMP);
         let copy = tempfile::NamedTempFile::new_in(&tmp).map_err(StoreError::io("write in", &tmp))?.into_temp_path();
         copy_file(path, &copy)?;
-        Ok(Some(copy))
+        Ok(copy)
     }
 }
 

@@ -3,8 +3,7 @@
 use neftpipe_protocol::Digest;
 
 use super::error::{Result, StoreError};
-use super::files::copy_file;
-use super::{ArtifactFile, Lookup, Store, layout};
+use super::{ArtifactFile, Lookup, Store};
 
 /// What came of taking a result from another store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,10 +46,8 @@ impl Store {
     }
 
     fn copy_blob(&self, other: &Self, file: &ArtifactFile) -> Result<()> {
-        let (source, tmp) = (other.blob_path(&file.digest), self.path(layout::TMP));
-        let copy = tempfile::NamedTempFile::new_in(&tmp).map_err(StoreError::io("write in", &tmp))?.into_temp_path();
-        copy_file(&source, &copy)?;
-        let (digest, _) = self.adopt(&copy)?;
+        let source = other.blob_path(&file.digest);
+        let (digest, _) = self.adopt(&self.temporary_copy(&source)?)?;
         if digest != file.digest {
             return Err(StoreError::Changed { path: source });
         }

@@ -63,8 +63,15 @@ pub fn remove_file(path: &Path) -> Result<()> {
 
 /// Size of a file, or of all files of a folder.
 pub fn bytes_of(path: &Path) -> u64 {
+    held_in(path).1
+}
+
+/// Files at or below a path and their size. A link counts for itself, not for what it leads to; what cannot be read, or goes
+/// meanwhile, does not count.
+pub fn held_in(path: &Path) -> (u64, u64) {
     let files = walkdir::WalkDir::new(path).into_iter().flatten().filter(|item| item.file_type().is_file());
-    files.filter_map(|item| item.metadata().ok()).map(|metadata| metadata.len()).sum()
+    let sizes = files.filter_map(|item| item.metadata().ok()).map(|metadata| metadata.len());
+    sizes.fold((0, 0), |(files, bytes), size| (files + 1, bytes + size))
 }
 
 /// Reads a file; none where there is none.

@@ -154,7 +154,7 @@ impl Store {
                 collected.unfinished += 1;
                 collected.bytes += bytes_of(&path);
                 if !policy.dry_run {
-                    if path.is_dir() { remove_tree(&path)? } else { remove_file(&path)? }
+                    if path.is_dir() { self.discard(&path)? } else { remove_file(&path)? }
                 }
             }
         }

@@ -69,8 +69,7 @@ impl Store {
     /// # Errors
     /// Where the folder cannot be made or read, or was written by a version with another layout.
     pub fn open(root: &Path) -> Result<Self> {
-        layout::prepare(root)?;
-        Self::open_with(root, Locking::fit_for(root))
+        Self::open_by(root, Locking::fit_for)
     }
 
     /// The same with this way of locking. All who use a store must lock it in the same way.
@@ -78,10 +77,15 @@ impl Store {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_with(root: &Path, locking: Locking) -> Result<Self> {
+        Self::open_by(root, |_| locking)
+    }
+
+    fn open_by(root: &Path, locking: impl FnOnce(&Path) -> Locking) -> Result<Self> {
         let root = std::path::absolute(root).map_err(StoreError::io("find", root))?;
         layout::prepare(&root)?;
         let identities = Mutex::new(Identities::load(&root.join(layout::IDENTITIES)));
         let manifests = Mutex::new(Manifests::load(&root.join(layout::MANIFESTS)));
+        let locking = locking(&root);
         Ok(Self { root, locking, identities, manifests, damage: Mutex::default() })
     }
 

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use super::blobs::hash_file;
 use super::error::{Result, StoreError};
-use super::files::{ensure_parent, move_file, read_optional, remove_tree};
+use super::files::{ensure_parent, move_file, read_optional};
 use super::ingest::storable_files;
 use super::{Artifact, ArtifactFile, Store, layout};
 
@@ -109,13 +109,13 @@ impl Store {
     }
 
     /// Removes a folder that has a manifest at once, whoever is killed meanwhile: half of it would count as damage.
-    fn discard(&self, folder: &Path) -> Result<()> {
+    pub(super) fn discard(&self, folder: &Path) -> Result<()> {
         let tmp = self.path(layout::TMP);
         let place =
             tempfile::Builder::new().prefix("gone-").tempdir_in(&tmp).map_err(StoreError::io("write in", &tmp))?;
         match fs::rename(folder, place.path().join("state")) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(StoreError::io("remove", folder)(error)),
-            _ => remove_tree(place.path()),
+            _ => place.close().map_err(StoreError::io("remove", folder)),
         }
     }
 

@@ -1,10 +1,8 @@
 //! What the store's folders hold, for people who wonder where their disk went.
 
-use std::path::Path;
-
 use serde::Serialize;
-use walkdir::WalkDir;
 
+use super::files::held_in;
 use super::{Store, layout};
 
 /// A part of the store.
@@ -34,19 +32,11 @@ impl Store {
     /// What each part of the store holds. What cannot be read, or goes while it is looked at, is left out.
     pub fn usage(&self) -> Vec<Usage> {
         let part = |(name, folders): (&'static str, &[&str])| {
-            let (files, bytes) = folders.iter().map(|folder| held(&self.path(folder))).fold((0, 0), add);
-            Usage { name, files, bytes }
+            folders.iter().map(|folder| held_in(&self.path(folder))).fold(
+                Usage { name, files: 0, bytes: 0 },
+                |sum, (files, bytes)| Usage { files: sum.files + files, bytes: sum.bytes + bytes, ..sum },
+            )
         };
         PARTS.into_iter().map(part).collect()
     }
-}
-
-/// Files below a path and their size. A link counts for itself, not for what it leads to.
-fn held(path: &Path) -> (u64, u64) {
-    let files = WalkDir::new(path).into_iter().flatten().filter(|item| item.file_type().is_file());
-    files.filter_map(|item| item.metadata().ok()).map(|metadata| (1, metadata.len())).fold((0, 0), add)
-}
-
-fn add(a: (u64, u64), b: (u64, u64)) -> (u64, u64) {
-    (a.0 + b.0, a.1 + b.1)
 }
