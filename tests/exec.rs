@@ -1,11 +1,13 @@
 //! Attempts in real processes: workers that are shell scripts, commands, and what is left of them.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use indexmap::IndexMap;
 use neftpipe::exec::{CommandTask, Executor, Level, Local, Outcome, Stop, Task, Workers};
@@ -15,6 +17,8 @@ use neftpipe_protocol::request::{Request, StageResult};
 use neftpipe_protocol::{FailureClass, Kind, PROTOCOL_VERSION};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use common::wait_for;
 
 const SUCCEEDED: &str = r#"{"status":"succeeded","outputs":{},"metrics":{},"measured":{},"provenance":{}}"#;
 
@@ -97,17 +101,6 @@ fn failure(outcome: Outcome) -> neftpipe_protocol::Failure {
     match outcome {
         Outcome::Finished(StageResult::Failed(failure)) | Outcome::NotStarted(failure) => failure,
         other => panic!("no failure: {other:?}"),
-    }
-}
-
-fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let until = Instant::now() + Duration::from_secs(20);
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < until, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

@@ -1,6 +1,8 @@
 //! A project in a temporary folder, and the program run on it in an environment of its own.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+mod ended;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,36 +12,11 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub use ended::Ended;
+
 /// A copy of the fixtures with a store of its own.
 pub struct Project {
     dir: TempDir,
-}
-
-/// How a command ended.
-#[derive(Debug)]
-pub struct Ended {
-    pub code: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
-}
-
-impl Ended {
-    /// The last line of stdout as JSON.
-    pub fn json(&self) -> Value {
-        let line = self.stdout.lines().last().unwrap_or_default();
-        serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}\n{}", self.stderr))
-    }
-
-    /// Every line of stdout as JSON.
-    pub fn events(&self) -> Vec<Value> {
-        self.stdout.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
-    }
-
-    /// Checks the exit code and shows what was printed where it differs.
-    pub fn exits(self, code: i32) -> Self {
-        assert_eq!(self.code, Some(code), "stdout: {}\nstderr: {}", self.stdout, self.stderr);
-        self
-    }
 }
 
 impl Project {
@@ -86,12 +63,7 @@ impl Project {
 
     /// Runs the program to its end.
     pub fn neftpipe(&self, args: &[&str]) -> Ended {
-        let output = self.command(args).output().unwrap();
-        Ended {
-            code: output.status.code(),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        self.command(args).output().unwrap().into()
     }
 
     /// Starts the program and lets it go on.

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub use crate::ended::Ended;
 use crate::{processes, worker};
 
 /// A pipeline of a download, commands, training and generation: `parts` + 2 × `seeds` + 4 instances.
@@ -58,14 +59,6 @@ const TOKENS: &str = r#"{"template":"alpaca","date_string":"","max_length_tokens
 /// A project folder. Nothing that was started in it outlives it.
 pub struct Bench {
     dir: TempDir,
-}
-
-/// How a command ended.
-#[derive(Debug)]
-pub struct Ended {
-    pub code: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
 }
 
 impl Bench {
@@ -142,19 +135,6 @@ impl Bench {
 pub type Artifacts = BTreeMap<String, Value>;
 
 impl Ended {
-    /// Checks the exit code and shows what was printed where it differs.
-    pub fn exits(self, code: i32) -> Self {
-        self.exits_with(&[code])
-    }
-
-    /// Checks that the exit code is one of these.
-    pub fn exits_with(self, codes: &[i32]) -> Self {
-        let is_known = self.code.is_some_and(|code| codes.contains(&code));
-        assert!(is_known, "{:?}, not {codes:?}\nstdout: {}\nstderr: {}", self.code, self.stdout, self.stderr);
-        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
-        self
-    }
-
     /// Checks that this was said, on stderr or in the events.
     pub fn says(self, text: &str) -> Self {
         let is_said = self.stderr.contains(text) || self.stdout.contains(text);
@@ -162,24 +142,10 @@ impl Ended {
         self
     }
 
-    /// Every event of a run with `--json`.
-    pub fn events(&self) -> impl Iterator<Item = Value> {
-        self.stdout.lines().map(|line| serde_json::from_str(line).expect("a line of JSON"))
-    }
-
     /// What came out of a run with `--json`.
     pub fn artifacts(&self) -> Artifacts {
-        let finished = self.events().filter(|event| event["event"] == "stage_finished" && event["key"] != Value::Null);
+        let finished =
+            self.events().into_iter().filter(|event| event["event"] == "stage_finished" && event["key"] != Value::Null);
         finished.map(|event| (event["stage"].as_str().unwrap().to_owned(), event["outputs"].clone())).collect()
-    }
-}
-
-impl From<Output> for Ended {
-    fn from(output: Output) -> Self {
-        Self {
-            code: output.status.code(),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
     }
 }

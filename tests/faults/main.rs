@@ -15,6 +15,8 @@ mod bench;
 mod clock;
 mod concurrent;
 mod disk;
+#[path = "../common/ended.rs"]
+mod ended;
 mod kills;
 mod mutants;
 mod paths;
