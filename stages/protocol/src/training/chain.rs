@@ -74,10 +74,11 @@ pub fn checkpoint_steps(params: &TrainParams, rows: u64) -> Vec<u64> {
     let plan = TrainingPlan::new(params, rows);
     let every = params.checkpoint_every.max(1);
     let jumps = matches!(params.neft.schedule, crate::params::train::AlphaSchedule::Step { .. });
+    let first_masks = plan.mask_updates.iter().position(Option::is_some);
     (1..=plan.steps())
         .filter(|&step| {
             let jump = jumps && step < plan.steps() && plan.alphas[step as usize] != plan.alphas[step as usize - 1];
-            let masks = plan.mask_updates.iter().position(Option::is_some) == Some(step as usize);
+            let masks = first_masks == Some(step as usize);
             step % every == 0 || step == plan.steps() || jump || masks
         })
         .collect()

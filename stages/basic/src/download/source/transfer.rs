@@ -71,6 +71,8 @@ struct Growing {
     file: File,
     hasher: Sha256,
     bytes: u64,
+    /// Bytes of an earlier attempt that the meter counts.
+    resumed_bytes: u64,
     version: Option<Version>,
 }
 
@@ -94,7 +96,7 @@ impl Transfer<'_> {
         }
         let growing = Growing::open(self.path.clone(), &self.get.url);
         let mut growing = growing.map_err(|error| failed(io_failure("write", &self.path, &error)))?;
-        meter.resumed_bytes += growing.bytes;
+        meter.resumed_bytes += growing.resumed_bytes;
         with_retries(job, &self.get.url, || self.go_on(job, client, &mut growing, meter))?;
         let Growing { hasher, bytes, .. } = growing;
         Ok(ResolvedFile { path: self.name.to_owned(), bytes, sha256: hex(&hasher.finalize()) })
@@ -116,6 +118,9 @@ impl Transfer<'_> {
             other => other?,
         };
         let wanted = self.place(growing, &response)?;
+        if growing.bytes == 0 {
+            meter.resumed_bytes -= std::mem::take(&mut growing.resumed_bytes); // it was begun anew
+        }
         meter.set_total(wanted);
         let before = growing.bytes;
         let ended = self.pour(job, growing, response.into_body(), meter);
@@ -191,8 +196,9 @@ impl Growing {
         let version = std::fs::read(note_of(&path)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let version: Option<Version> = version.filter(|version: &Version| version.url == url);
         let file = File::options().create(true).read(true).write(true).truncate(version.is_none()).open(&path)?;
-        let mut growing = Self { path, file, hasher: Sha256::new(), bytes: 0, version };
+        let mut growing = Self { path, file, hasher: Sha256::new(), bytes: 0, resumed_bytes: 0, version };
         growing.bytes = digest(&mut growing.file, &mut growing.hasher)?;
+        growing.resumed_bytes = growing.bytes;
         Ok(growing)
     }
 
