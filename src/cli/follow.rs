@@ -24,8 +24,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 pub(super) fn run(context: &Context, store: &Store, run: &RunRecord, follow: bool) -> CliResult {
     let mut journal = Tail::open(&record::journal_of(&store.runs_dir(), &run.run));
     let mut progress = Progress::as_result(context.printer);
-    let (mut classes, mut outcome, mut closed) = (Vec::new(), None, Ok(()));
+    let (mut classes, mut outcome) = (Vec::new(), None);
     loop {
+        let mut closed = Ok(());
         let goes_on = follow && RunState::of(store, run)? == RunState::Running;
         journal.read(&mut |event: Event| {
             match &event.body {
@@ -48,7 +49,6 @@ pub(super) fn run(context: &Context, store: &Store, run: &RunRecord, follow: boo
             None if follow => return Err(killed(run)),
             None => return Ok(Exit::Success),
         }
-        closed = Ok(());
     }
 }
 

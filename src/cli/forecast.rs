@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde_json::{Value, json};
 
 use super::CliError;
-use crate::plan::{Cost, Estimate, Plan, State};
+use crate::plan::{Cost, Estimate, Plan};
 use crate::record::past::Past;
 use crate::spec::model::Pipeline;
 use crate::store::Store;
@@ -23,9 +23,8 @@ pub(super) struct Forecast {
 
 /// What a plan will take. None where nothing has to be done, or no earlier run tells.
 pub(super) fn forecast(pipeline: &Pipeline, plan: &Plan, store: &Store) -> Result<Option<Forecast>, CliError> {
-    let has_work = |state: State| matches!(state, State::Run | State::Pending);
     let instances = pipeline.instances.iter().zip(&plan.nodes);
-    let wanted = instances.filter(|(_, node)| node.as_ref().is_some_and(|node| has_work(node.state)));
+    let wanted = instances.filter(|(_, node)| node.as_ref().is_some_and(|node| node.state.has_work()));
     let wanted: Vec<&str> = wanted.map(|(instance, _)| instance.id.as_str()).collect();
     if wanted.is_empty() {
         return Ok(None);

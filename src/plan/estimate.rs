@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 
-use super::{Plan, State};
+use super::Plan;
 use crate::spec::model::Pipeline;
 
 /// What carrying out one instance will take.
@@ -41,9 +41,7 @@ impl Estimate {
     /// What carrying out a plan takes, given what an instance took before. None where nothing has to be done, or nothing
     /// is known of what has.
     pub fn new(pipeline: &Pipeline, plan: &Plan, cost: impl Fn(usize) -> Option<Cost>) -> Option<Self> {
-        let is_wanted = |index: &usize| {
-            plan.nodes[*index].as_ref().is_some_and(|node| matches!(node.state, State::Run | State::Pending))
-        };
+        let is_wanted = |index: &usize| plan.nodes[*index].as_ref().is_some_and(|node| node.state.has_work());
         let mut costs = vec![None; plan.nodes.len()];
         let mut unknown = 0;
         for index in (0..plan.nodes.len()).filter(is_wanted) {

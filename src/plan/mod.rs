@@ -82,6 +82,11 @@ pub enum State {
 }
 
 impl State {
+    /// Whether it is not there yet, and could be.
+    pub fn has_work(self) -> bool {
+        matches!(self, Self::Run | Self::Pending)
+    }
+
     /// What it is called.
     pub fn name(self) -> &'static str {
         match self {

@@ -143,10 +143,10 @@ impl Progress {
 
     fn say_how_far(&mut self, stage: &str, now: u64) {
         let Shown::Plain(board) = &self.board else { return };
-        let figures = board.figures(stage, now).join(" · ");
         let said = self.said_ms.entry(stage.to_owned()).or_insert(now);
         if now.saturating_sub(*said) >= SAID_EVERY_MS {
             *said = now;
+            let figures = board.figures(stage, now).join(" · ");
             self.say(format!("{} {stage}  {figures}", styled(DIM, "at work ")));
         }
     }

@@ -1,6 +1,6 @@
 //! What differs between two results.
 
-use indexmap::IndexSet;
+use indexmap::{IndexMap, IndexSet};
 use neftpipe_protocol::Digest;
 use neftpipe_protocol::artifact::Metrics;
 use serde::Serialize;
@@ -148,18 +148,16 @@ fn figures_table(changes: &[Change]) -> String {
 }
 
 fn slots(a: &Side, b: &Side) -> Vec<Slot> {
-    let (inputs_a, inputs_b) = (inputs(a), inputs(b));
-    let names: IndexSet<&String> = inputs_a.iter().chain(&inputs_b).map(|(slot, _)| slot).collect();
-    let of = |side: &Side, slot: &String| {
-        inputs(side).into_iter().find(|(name, _)| name == slot).map(|(_, list)| list).unwrap_or_default()
-    };
-    let slots = names.into_iter().map(|slot| Slot { slot: slot.clone(), a: of(a, slot), b: of(b, slot) });
+    let (mut a, mut b) = (inputs(a), inputs(b));
+    let names: IndexSet<String> = a.keys().chain(b.keys()).cloned().collect();
+    let of = |side: &mut IndexMap<String, Vec<Input>>, slot: &str| side.swap_remove(slot).unwrap_or_default();
+    let slots = names.into_iter().map(|slot| Slot { a: of(&mut a, &slot), b: of(&mut b, &slot), slot });
     slots.filter(|slot| slot.a != slot.b).collect()
 }
 
 /// What filled each slot: the digests of the key, with the names of the run.
-fn inputs(side: &Side) -> Vec<(String, Vec<Input>)> {
-    let Ok(preimage) = serde_json::from_value::<Preimage>(side.entry.preimage.clone()) else { return Vec::new() };
+fn inputs(side: &Side) -> IndexMap<String, Vec<Input>> {
+    let Ok(preimage) = serde_json::from_value::<Preimage>(side.entry.preimage.clone()) else { return IndexMap::new() };
     let names = side.stage.as_ref().map(|stage| &stage.inputs);
     let slots = preimage.inputs.into_iter().map(|(slot, digests)| {
         let names = names.and_then(|names| names.get(&slot));
@@ -172,7 +170,11 @@ fn inputs(side: &Side) -> Vec<(String, Vec<Input>)> {
     });
     let contents = preimage.contents.into_iter();
     let contents = contents.map(|(path, digest)| (path, vec![Input { stage: None, output: None, digest }]));
-    slots.chain(contents).collect()
+    let mut filled = IndexMap::new();
+    for (slot, list) in slots.chain(contents) {
+        filled.entry(slot).or_insert(list);
+    }
+    filled
 }
 
 fn shown_slots(slots: &[Slot]) -> Vec<Pair> {

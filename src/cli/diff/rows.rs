@@ -53,11 +53,12 @@ pub(super) fn compare(store: &Store, a: &Side, b: &Side) -> Result<Option<Rows>,
 
 fn pair(a: IndexMap<Asked, Metrics>, mut b: IndexMap<Asked, Metrics>) -> Rows {
     let mut rows = Rows { compared: 0, only_in_a: 0, only_in_b: 0, different: Vec::new() };
-    for ((instruction, input), mut a) in a {
-        let Some(mut b) = b.shift_remove(&(instruction.clone(), input.clone())) else {
+    for (asked, mut a) in a {
+        let Some(mut b) = b.swap_remove(&asked) else {
             rows.only_in_a += 1;
             continue;
         };
+        let (instruction, input) = asked;
         rows.compared += 1;
         let same: Vec<String> =
             a.iter().filter(|(name, value)| b.get(*name) == Some(value)).map(|(name, _)| name.clone()).collect();

@@ -35,7 +35,7 @@ pub(super) fn diff(context: &Context, store: &Store, a: &RunRecord, b: &RunRecor
             changed.push(Changed { id: id.clone(), reasons, outcomes });
         }
     }
-    let same = a.stages.keys().filter(|id| b.stages.contains_key(*id)).count() - changed.len();
+    let same = a.stages.len() - removed.len() - changed.len();
     if context.printer.is_json() {
         let side = |run: &RunRecord| json!({ "run": run.run, "pipeline": run.pipeline, "started": run.started, "outcome": run.outcome, "seconds": run.seconds });
         return Ok(context.printer.json(&json!({

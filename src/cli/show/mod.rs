@@ -14,10 +14,11 @@ use serde_json::{Value, json};
 
 use super::reference::{self, Found, Named, Target};
 use super::{CliError, CliResult, Context};
+use crate::cli::figures::params;
 use crate::exit::Exit;
 use crate::record::{self, RunRecord};
 use crate::store::{Artifact, Store};
-use crate::ui::leaves::leaves;
+
 use crate::ui::outcome;
 use crate::ui::printer::{DIM, HEADING, NOTICE, styled};
 use crate::ui::table::{bytes, seconds};
@@ -184,8 +185,7 @@ fn show_artifact(context: &Context, dir: &Path, named: &Named) -> Result<(), Cli
     }
     if let Some(stage) = &named.stage {
         printer.line(format!("\n{}", styled(HEADING, "Parameters")))?;
-        let said = leaves(&stage.params).into_iter().filter(|(_, value)| !value.is_null()).collect();
-        printer.line(view::figures_table(&said).trim_end())?;
+        printer.line(view::figures_table(&params(Some(stage), None)).trim_end())?;
     }
     Ok(())
 }
