@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use serde_json::{Value, json};
 
 use super::CliError;
-use crate::plan::{Cost, Estimate, Plan};
+use crate::engine::training_rows;
+use crate::plan::{Cost, Estimate, Plan, Steps};
 use crate::record::past::Past;
 use crate::spec::model::Pipeline;
 use crate::store::Store;
@@ -49,6 +50,31 @@ fn peak_memory(pipeline: &Pipeline, estimate: &Estimate, past: &Past, store: &St
     let firsts = wanted.filter(|(instance, _)| stages.insert(instance.stage.as_str())).take(RECORDS);
     let entries = firsts.filter_map(|(instance, _)| store.entry(&past.forecast(instance)?.key?).ok().flatten());
     entries.filter_map(|entry| entry.measured.get("peak_memory_bytes")?.as_u64()).max()
+}
+
+/// The optimizer steps of a plan's training: asked, and to be computed. None where it trains nothing.
+pub(super) fn training_steps(pipeline: &Pipeline, plan: &Plan, store: &Store) -> Result<Option<Steps>, CliError> {
+    let rows = |tokens: usize| {
+        let key = plan.nodes[tokens].as_ref()?.key?;
+        let tokens = store.entry(&key).ok()??.outputs.swap_remove("tokens")?;
+        training_rows(store, &tokens).ok()
+    };
+    let saved = store.state_keys()?;
+    Ok(Steps::new(pipeline, plan, rows, |key| saved.contains(key)))
+}
+
+/// Steps for people: `320 steps of training asked, 200 to be computed`.
+pub(super) fn steps_text(steps: Steps) -> String {
+    let Steps { asked, computed, unknown } = steps;
+    let mut text = match asked {
+        0 => "training".to_owned(),
+        _ if asked == computed => format!("{asked} steps of training"),
+        _ => format!("{asked} steps of training asked, {computed} to be computed: the others are shared or saved"),
+    };
+    if unknown > 0 {
+        text += &format!("; how many of {unknown} more, their tokens will tell");
+    }
+    text
 }
 
 impl Forecast {

@@ -3,12 +3,12 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::forecast::{Forecast, forecast};
+use super::forecast::{Forecast, forecast, steps_text, training_steps};
 use super::graph::mark;
 use super::overrides::FileArgs;
 use super::{Chosen, CliError, CliResult, Context};
 use crate::exit::Exit;
-use crate::plan::{Node, Outdated, Plan, Reason, State};
+use crate::plan::{Node, Outdated, Plan, Reason, State, Steps};
 use crate::spec::model::Pipeline;
 use crate::ui::printer::{DIM, styled};
 
@@ -37,14 +37,25 @@ pub(super) fn run(context: &Context, args: &PlanArgs) -> CliResult {
 /// Prints a plan, and what it will take, in the form that was asked for.
 pub(super) fn print(context: &Context, chosen: &Chosen, plan: &Plan) -> Result<(), CliError> {
     let forecast = forecast(&chosen.pipeline, plan, &chosen.store)?;
+    let steps = training_steps(&chosen.pipeline, plan, &chosen.store)?;
     if context.printer.is_json() {
         let mut value = json(&chosen.pipeline, plan);
+        if let Some(steps) = steps {
+            value["training_steps"] = json!(steps);
+        }
         if let Some(forecast) = forecast {
             add_forecast(&mut value, plan, &forecast);
         }
         return Ok(context.printer.json(&value)?);
     }
-    Ok(context.printer.line(text(&chosen.pipeline, plan, forecast.as_ref(), context.printer.width()))?)
+    let forecasts = Forecasts { forecast: forecast.as_ref(), steps };
+    Ok(context.printer.line(text(&chosen.pipeline, plan, forecasts, context.printer.width()))?)
+}
+
+/// What is told beside the states.
+struct Forecasts<'a> {
+    forecast: Option<&'a Forecast>,
+    steps: Option<Steps>,
 }
 
 fn add_forecast(value: &mut Value, plan: &Plan, forecast: &Forecast) {
@@ -78,7 +89,8 @@ pub(super) fn json(pipeline: &Pipeline, plan: &Plan) -> Value {
     value
 }
 
-fn text(pipeline: &Pipeline, plan: &Plan, forecast: Option<&Forecast>, terminal: Option<usize>) -> String {
+fn text(pipeline: &Pipeline, plan: &Plan, forecasts: Forecasts<'_>, terminal: Option<usize>) -> String {
+    let Forecasts { forecast, steps } = forecasts;
     let counts = plan.counts();
     let mut text = format!(
         "{}: {} to run, {} waiting for them, {} cached{}\n",
@@ -90,6 +102,9 @@ fn text(pipeline: &Pipeline, plan: &Plan, forecast: Option<&Forecast>, terminal:
     );
     if let Some(forecast) = forecast {
         text += &format!("{}\n", forecast.text());
+    }
+    if let Some(steps) = steps {
+        text += &format!("{}\n", steps_text(steps));
     }
     for Outdated { kind, old, new, results } in plan.outdated(pipeline) {
         let (noun, them) = if results == 1 { ("result", "it as it is") } else { ("results", "them as they are") };

@@ -87,6 +87,23 @@ impl OpenArms {
         self.chains.insert(index, Arc::new(chain));
     }
 
+    /// Lets an open arm save wherever another one does whose way is the same up to there: a jump in that arm's schedule,
+    /// say, from which it can then go on.
+    pub fn join_cuts(&mut self, index: usize) {
+        let Some(chain) = self.chains.get_mut(&index) else { return };
+        let own: HashSet<u64> = chain.steps.iter().copied().collect();
+        let others =
+            (1..).zip(&chain.keys).filter(|(step, key)| !own.contains(step) && self.passing.contains_key(*key));
+        let joined: Vec<(u64, Digest)> = others.map(|(step, key)| (step, *key)).collect();
+        for (_, key) in &joined {
+            *self.passing.entry(*key).or_default() += 1;
+        }
+        let mut steps: Vec<u64> = own.into_iter().chain(joined.into_iter().map(|(step, _)| step)).collect();
+        steps.sort_unstable();
+        let Chain { keys, can_be_extended, .. } = &**chain;
+        *chain = Arc::new(Chain { keys: keys.clone(), steps, can_be_extended: *can_be_extended });
+    }
+
     /// The chain of an open arm.
     pub fn chain(&self, index: usize) -> Option<Arc<Chain>> {
         self.chains.get(&index).cloned()
@@ -116,7 +133,11 @@ impl OpenArms {
     }
 }
 
-fn training_rows(store: &Store, tokens: &Artifact) -> Result<u64, Failure> {
+/// How many rows of tokens there are to train on.
+///
+/// # Errors
+/// Where the tokens do not say it.
+pub fn training_rows(store: &Store, tokens: &Artifact) -> Result<u64, Failure> {
     let file = tokens.file("tokens.json").ok_or_else(|| Failure::data("the tokens hold no tokens.json"))?;
     let path = store.blob_path(&file.digest);
     let bytes = fs::read(&path).map_err(|error| io_failure("read", &path, &error))?;
@@ -145,6 +166,19 @@ mod tests {
         assert!(arms.shared(2).is_empty());
         assert_eq!(arms.close(2), [key("b"), key("y")]);
         assert!(arms.close(2).is_empty());
+    }
+
+    #[test]
+    fn an_arm_saves_where_another_leaves_its_way() {
+        let key = |name: &str| Digest::of(name.as_bytes());
+        let mut arms = OpenArms::default();
+        arms.open(1, chain(&["a", "b", "c", "d"], &[2, 4], false));
+        arms.open(2, chain(&["a", "b", "c", "y"], &[3, 4], false));
+        arms.join_cuts(1);
+        assert_eq!(arms.chain(1).unwrap().steps(), [2, 3, 4]);
+        assert_eq!(arms.shared(1), HashSet::from([key("c")]));
+        assert_eq!(arms.close(1), [key("b"), key("d")]);
+        assert_eq!(arms.close(2), [key("c"), key("y")]);
     }
 
     #[test]

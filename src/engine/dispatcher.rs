@@ -345,6 +345,7 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
         let instance = self.pipeline.instances[index].clone();
         let lineage =
             lineage::is_wanted(instance.kind).then(|| lineage::lineage(&self.pipeline, index, |at| self.made(at)));
+        self.arms.join_cuts(index);
         let reuse = Reuse::new(self.run.store, preimage.as_ref(), self.arms.chain(index), self.arms.shared(index));
         let inputs = self.inputs(&instance);
         let task = StageTask { run: self.run, index, instance, preimage, inputs, lineage, reasons };

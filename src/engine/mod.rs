@@ -19,6 +19,8 @@ mod wants;
 
 use neftpipe_protocol::{Failure, FailureClass};
 
+pub use chain::training_rows;
+
 use crate::exec::{Executor, GpuLocks, Machine, Stop};
 use crate::facts::World;
 use crate::plan::Selection;

@@ -8,6 +8,7 @@ mod graph;
 pub mod lineage;
 pub mod preimage;
 mod reason;
+mod steps;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -23,6 +24,7 @@ pub use graph::{Graph, Selection};
 pub use lineage::Made;
 pub use preimage::{InputDigest, Preimage};
 pub use reason::{Reason, differences, nearest, of_miss};
+pub use steps::Steps;
 
 use crate::spec::model::{Instance, Pipeline};
 

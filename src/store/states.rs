@@ -4,6 +4,7 @@
 //! state is one folder that can be dropped at once. It is not forced to disk; what a power cut spoils does not match
 //! the digests in its manifest, and counts as none.
 
+use std::collections::HashSet;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -64,6 +65,16 @@ impl Store {
     /// Whether there is a state for a key; it may turn out to be damaged.
     pub fn has_state(&self, key: &Digest) -> bool {
         self.state_path(key).join(MANIFEST).exists()
+    }
+
+    /// The keys that there are states for.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub fn state_keys(&self) -> Result<HashSet<Digest>> {
+        let folders = self.fanned_folders(layout::STATES)?;
+        let key = |place: &PathBuf| place.file_name()?.to_str()?.parse().ok();
+        Ok(folders.iter().filter_map(key).collect())
     }
 
     /// The folder for the beginnings of a download, made if need be. Whoever asks holds the lock of the identity.

@@ -86,6 +86,9 @@ pub struct FigureFile {
     pub prompts: Option<Role>,
     /// The arms.
     pub arms: IndexMap<String, ArmFigure>,
+    /// What two factors do beyond their sum.
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    pub interactions: IndexMap<String, Difference>,
 }
 
 /// An arm's part of a figure.
@@ -274,6 +277,7 @@ fn figure_file(figure: &Figure, differences: &Differences) -> FigureFile {
         stage: figure.stage.clone(),
         prompts: figure.role,
         arms: figure.arms.iter().map(arm).collect(),
+        interactions: differences.interactions.clone(),
     }
 }
 

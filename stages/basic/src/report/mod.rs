@@ -72,6 +72,7 @@ fn write(job: &Job, params: &ReportParams, runs: &[Run], answers: &[AnswerSet]) 
         .flat_map(figures::of_runs)
         .chain(answer_panels.iter().flat_map(figures::of_answers))
         .collect();
+    statistics::check_interactions(&figures, params)?;
     job.progress(0, Some(2), "parts", Some("comparing arms".to_owned()));
     let differences = differences(&figures, params);
     let notes = sentences::notes(&figures, params);

@@ -284,13 +284,14 @@ fn column_views(report: &ReportFile<'_>, figures: &[(Figure, Differences)]) -> V
 
 fn section(figure: &Figure, differences: &Differences) -> Option<SectionView> {
     let first = differences.by_arm.values().next()?;
-    let values = differences.by_arm.values().flat_map(|difference| {
+    let shown = || differences.by_arm.iter().chain(&differences.interactions);
+    let values = shown().flat_map(|(_, difference)| {
         let comparison = &difference.judged.comparison;
         let interval = comparison.bootstrap.interval;
         comparison.replicates.iter().map(|(_, mean)| *mean).chain([interval.low, interval.high, 0.0])
     });
     let axis = Axis::around(values);
-    let rows = differences.by_arm.iter().map(|(arm, difference)| difference_view(arm, difference, &axis)).collect();
+    let rows = shown().map(|(arm, difference)| difference_view(arm, difference, &axis)).collect();
     Some(SectionView {
         title: figure.title.clone(),
         about: figure.about.clone(),

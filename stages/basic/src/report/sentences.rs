@@ -36,7 +36,7 @@ pub struct Summary {
 pub fn summaries<'a>(figures: impl Iterator<Item = (&'a Figure, &'a Differences)>) -> Vec<Summary> {
     let mut summaries: IndexMap<String, Summary> = IndexMap::new();
     for (figure, differences) in figures.filter(|(figure, _)| figure.measure.subject != Subject::Preference) {
-        for (arm, difference) in &differences.by_arm {
+        for (arm, difference) in differences.by_arm.iter().chain(&differences.interactions) {
             let summary = summaries.entry(arm.clone()).or_insert_with(|| Summary {
                 arm: arm.clone(),
                 baseline: difference.baseline.clone(),

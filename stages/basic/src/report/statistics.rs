@@ -1,16 +1,19 @@
 //! Compares every arm of every figure with the baseline, and decides each family of arms together.
 //!
 //! Comparisons on what a judge preferred are a family of their own, so that a verdict which only demonstrates changes no
-//! sentence about what needs no judge.
+//! sentence about what needs no judge; so are interactions.
 
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 use neftpipe_measures::bootstrap::DRAWS;
 use neftpipe_measures::comparison::{Comparison, Judged, compare, judge_family};
-use neftpipe_measures::contrast::{Contrast, ContrastError, Replicate};
+use neftpipe_measures::contrast::{Contrast, ContrastError, Replicate, Term};
 use neftpipe_measures::sentence::sentence;
+use neftpipe_protocol::Failure;
 use neftpipe_protocol::params::ReportParams;
+use neftpipe_protocol::params::report::Interaction;
 use rayon::prelude::*;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::figures::{ArmScores, Figure};
 use super::measures::Subject;
@@ -22,6 +25,8 @@ const SEED: u64 = 0;
 const COMMON_FAMILY: &str = "all arms";
 /// The same where the parameters name families.
 const OTHER_FAMILY: &str = "other arms";
+/// The family of interactions.
+const INTERACTIONS: &str = "interactions";
 /// What a preference is compared with where the baseline itself was not judged: as many wins as losses.
 const EVEN: &str = "an even split";
 
@@ -44,6 +49,8 @@ pub struct Difference {
 pub struct Differences {
     /// By arm.
     pub by_arm: IndexMap<String, Difference>,
+    /// By name of the interaction.
+    pub interactions: IndexMap<String, Difference>,
     /// Arms that could not be compared, and why.
     pub problems: IndexMap<String, ContrastError>,
 }
@@ -52,6 +59,7 @@ pub struct Differences {
 struct Task<'a> {
     figure: usize,
     arm: &'a str,
+    is_interaction: bool,
     baseline: String,
     family: (String, bool),
     contrast: Contrast,
@@ -66,18 +74,63 @@ pub fn differences(figures: &[Figure], params: &ReportParams) -> Vec<Differences
             let Some((baseline, replicates)) = baseline(figure, scores, params) else { continue };
             let family = (family(arm, params), figure.measure.subject == Subject::Preference);
             match Contrast::between(&scores.replicates, &replicates) {
-                Ok(contrast) => tasks.push(Task { figure: at, arm, baseline, family, contrast }),
+                Ok(contrast) => {
+                    tasks.push(Task { figure: at, arm, is_interaction: false, baseline, family, contrast });
+                }
                 Err(error) => _ = all[at].problems.insert(arm.clone(), error),
             }
         }
+        tasks.extend(interactions(at, figure, params));
     }
     for (task, judged) in decide(&tasks) {
         let sentence = sentence(&judged, &task.baseline, &figures[task.figure].quantity);
         let difference =
             Difference { family: task.family.0.clone(), baseline: task.baseline.clone(), judged, sentence };
-        all[task.figure].by_arm.insert(task.arm.to_owned(), difference);
+        let Differences { by_arm, interactions, .. } = &mut all[task.figure];
+        let place = if task.is_interaction { interactions } else { by_arm };
+        place.insert(task.arm.to_owned(), difference);
     }
     all
+}
+
+/// The interactions of a figure that has their four arms: (both − one) − (other − baseline), cell by cell. Arms that share
+/// no prompt have none.
+fn interactions<'a>(at: usize, figure: &'a Figure, params: &'a ReportParams) -> Vec<Task<'a>> {
+    let scores = |arm: &Value| figure.arms.get(&display(arm));
+    let neither = figure.arms.values().find(|scores| scores.is_baseline);
+    let task = |(name, Interaction { both, alone: [one, other] }): (&'a String, &Interaction)| {
+        let arms = [scores(both)?, scores(one)?, scores(other)?, neither?];
+        let terms: Vec<Term<'_>> = [1.0, -1.0, -1.0, 1.0]
+            .into_iter()
+            .zip(arms)
+            .map(|(weight, scores)| Term { weight, replicates: &scores.replicates })
+            .collect();
+        Some(Task {
+            figure: at,
+            arm: name,
+            is_interaction: true,
+            baseline: format!("what {} and {} add up to", display(one), display(other)),
+            family: (INTERACTIONS.to_owned(), figure.measure.subject == Subject::Preference),
+            contrast: Contrast::of(&terms).ok()?,
+        })
+    };
+    params.interactions.iter().filter_map(task).collect()
+}
+
+/// Refuses interactions of arms that no figure has.
+///
+/// # Errors
+/// A usage failure that names the arm and lists those there are.
+pub fn check_interactions(figures: &[Figure], params: &ReportParams) -> Result<(), Failure> {
+    let known: IndexSet<&str> = figures.iter().flat_map(|figure| figure.arms.keys()).map(String::as_str).collect();
+    for (name, Interaction { both, alone }) in &params.interactions {
+        if let Some(arm) = [both].into_iter().chain(alone).map(display).find(|arm| !known.contains(arm.as_str())) {
+            let known = known.into_iter().collect::<Vec<_>>().join(", ");
+            return Err(Failure::usage(format!("interaction `{name}`: there is no arm `{arm}`"))
+                .with_hint(format!("the arms are {known}")));
+        }
+    }
+    Ok(())
 }
 
 /// The runs to compare with. Preferences are already against a reference: where the baseline was not judged itself, half a
@@ -187,6 +240,25 @@ mod tests {
         assert_eq!(all[0].by_arm["neft5"].judged.family_size, 1);
         assert_eq!(all[1].by_arm["neft5"].baseline, EVEN);
         assert!((all[1].by_arm["neft5"].judged.comparison.bootstrap.mean - 0.1).abs() < 1e-12);
+    }
+
+    #[test]
+    fn an_interaction_is_what_two_factors_do_beyond_their_sum() {
+        let arms = vec![("sparse", scores(wave(1.2), false)), ("both", scores(wave(1.0), false))];
+        let mut params = params(json!({}));
+        params.interactions =
+            serde_json::from_value(json!({"sparsity × noise": {"both": "both", "alone": ["sparse", "neft5"]}}))
+                .unwrap();
+        let figures = [losses(arms)];
+        check_interactions(&figures, &params).unwrap();
+        let all = differences(&figures, &params);
+        let found = &all[0].interactions["sparsity × noise"];
+        assert!((found.judged.comparison.bootstrap.mean - (1.0 - 1.2 - 1.11 + 1.0)).abs() < 1e-12);
+        assert_eq!((found.judged.family_size, found.judged.finding), (1, Finding::Lower));
+        assert!(found.sentence.contains("what sparse and neft5 add up to"), "{}", found.sentence);
+        assert_eq!(all[0].by_arm["neft5"].judged.family_size, 3, "arms are a family without interactions");
+        params.interactions["sparsity × noise"].both = json!("bosh");
+        assert!(check_interactions(&figures, &params).unwrap_err().message.contains("`bosh`"));
     }
 
     #[test]

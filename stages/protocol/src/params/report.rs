@@ -24,6 +24,19 @@ pub struct ReportParams {
     pub baseline: IndexMap<String, Value>,
     /// Groups of arms within which corrections for many comparisons are made: a name, and values of the axis `rows`.
     pub families: IndexMap<String, Vec<Value>>,
+    /// Whether two factors do more, or less, together than they add up to: a name, and the arms.
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    pub interactions: IndexMap<String, Interaction>,
+}
+
+/// An interaction of two factors: (both − one) − (other − baseline), values of the axis `rows`. The baseline has neither.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Interaction {
+    /// The arm that has both.
+    pub both: Value,
+    /// The two arms that have one each.
+    pub alone: [Value; 2],
 }
 
 impl StageParams for ReportParams {
