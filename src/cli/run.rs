@@ -44,6 +44,9 @@ pub struct RunArgs {
     /// Ask first where the work will take longer, going by earlier runs: `1h`, `30m`.
     #[arg(long, value_name = "TIME", value_parser = Limit::parse)]
     confirm_over: Option<Limit>,
+    /// Let all stages together spend at most this much on judges that cost money; what is paid for is kept.
+    #[arg(long, value_name = "N", value_parser = dollars)]
+    max_cost_usd: Option<f64>,
     /// Resolve movable sources anew.
     #[arg(long, conflicts_with = "offline")]
     refresh: bool,
@@ -56,6 +59,13 @@ pub struct RunArgs {
     /// This process is the detached one, and carries out this run.
     #[arg(long, hide = true, value_name = "RUN", conflicts_with = "detach")]
     detached_as: Option<String>,
+}
+
+fn dollars(text: &str) -> Result<f64, String> {
+    match text.trim_start_matches('$').parse::<f64>() {
+        Ok(amount) if amount.is_finite() && amount >= 0.0 => Ok(amount),
+        _ => Err("an amount of dollars is wanted: 20, 0.5".to_owned()),
+    }
 }
 
 pub(super) fn run(context: &Context, args: &RunArgs) -> CliResult {
@@ -106,6 +116,7 @@ fn carry_out(context: &Context, args: &RunArgs, chosen: Chosen) -> CliResult {
             jobs: args.jobs.map(|jobs| jobs as usize),
             fail_fast: args.fail_fast,
             partial: args.partial,
+            max_cost_usd: args.max_cost_usd,
             offline: args.offline || crate::env::offline(),
             gpu_locks: Some(GpuLocks::new(crate::env::runtime_folder(), crate::env::cluster_job())),
         },

@@ -61,6 +61,8 @@ pub struct Options {
     pub fail_fast: bool,
     /// Let stages that gather go on with the instances that succeeded.
     pub partial: bool,
+    /// Dollars that all stages of the run may spend together.
+    pub max_cost_usd: Option<f64>,
     /// Let no stage touch the network.
     pub offline: bool,
     /// Where GPUs are kept from other runs.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
 use neftpipe_protocol::params::{CommandParams, DownloadParams};
-use neftpipe_protocol::request::{Input, Request};
+use neftpipe_protocol::request::{Input, Request, RunBudget};
 use neftpipe_protocol::worker::io_failure;
 use neftpipe_protocol::{Failure, Kind, PROTOCOL_VERSION};
 
@@ -44,6 +44,7 @@ pub fn task(stage: &StageTask<'_>, reuse: &mut Reuse<'_>, grant: &Grant) -> Resu
         base: instance.base.to_path_buf(),
         resolved,
         torch_worker: (instance.kind == Kind::Judge).then(|| run.executor.torch_worker()).flatten(),
+        budget: budget(stage),
         offline: run.options.offline,
         threads: grant.cpus as usize,
     };
@@ -52,6 +53,14 @@ pub fn task(stage: &StageTask<'_>, reuse: &mut Reuse<'_>, grant: &Grant) -> Resu
         _ => None,
     };
     Ok(Task { request, command, timeout: instance.timeout, gpus: grant.gpus.clone() })
+}
+
+/// What the run's stages may spend together: those that ask a service add to one ledger beside the run's records.
+fn budget(stage: &StageTask<'_>) -> Option<RunBudget> {
+    const LEDGER_FILE: &str = "spent";
+    let run = stage.run;
+    let limit_usd = run.options.max_cost_usd?;
+    Some(RunBudget { limit_usd, ledger: run.store.runs_dir().join(run.id).join(LEDGER_FILE) })
 }
 
 /// Inputs by slot, as folders. A worker reads the store's own files; a command may do with its inputs what it likes, and

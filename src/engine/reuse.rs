@@ -9,15 +9,13 @@ use std::sync::Arc;
 use neftpipe_protocol::event::{Event, EventBody, Saved};
 use neftpipe_protocol::request::{CHECKPOINTS_DIR, EVENTS_FILE, ROWS_FILE};
 use neftpipe_protocol::worker::io_failure;
-use neftpipe_protocol::{Digest, Failure, Kind};
+use neftpipe_protocol::{Digest, Failure};
 use serde::{Deserialize, Serialize};
 
 use super::chain::Chain;
 use crate::plan::Preimage;
 use crate::store::Store;
 
-/// The slots that hold rows, by kind: with these left out, the ingredients of a key say which rows may be shared.
-const ROW_SLOTS: [(Kind, &[&str]); 2] = [(Kind::Generate, &["prompts"]), (Kind::Judge, &["answers", "reference"])];
 /// What a later run must know to save what a run that was killed had not saved yet, in the attempt directory.
 const SALVAGE_FILE: &str = "salvage.json";
 
@@ -47,7 +45,7 @@ impl<'a> Reuse<'a> {
         chain: Option<Arc<Chain>>,
         shared: HashSet<Digest>,
     ) -> Self {
-        Self { store, rows: preimage.and_then(row_scope), rows_read: 0, chain, shared, kept: Vec::new() }
+        Self { store, rows: preimage.and_then(Preimage::row_scope), rows_read: 0, chain, shared, kept: Vec::new() }
     }
 
     /// Steps after which the worker is to save.
@@ -180,11 +178,4 @@ fn whole_lines(path: &Path, offset: u64) -> Result<Vec<u8>, Failure> {
     file.read_to_end(&mut lines).map_err(failure)?;
     lines.truncate(lines.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1));
     Ok(lines)
-}
-
-fn row_scope(preimage: &Preimage) -> Option<Digest> {
-    let (_, slots) = ROW_SLOTS.iter().find(|(kind, _)| *kind == preimage.kind)?;
-    let mut scope = preimage.clone();
-    scope.inputs.retain(|slot, _| !slots.contains(&slot.as_str()));
-    Some(scope.key())
 }

@@ -201,6 +201,7 @@ mod tests {
             lineage: None,
             base: PathBuf::from("/"),
             resolved: None,
+            budget: None,
             torch_worker: None,
             offline: false,
             threads: 1,

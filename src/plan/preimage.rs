@@ -9,9 +9,13 @@
 //! | digests of a command's `env` values | values of its `secrets` |
 
 use indexmap::IndexMap;
+use neftpipe_protocol::judging::naming_params;
 use neftpipe_protocol::{Digest, KeyHasher, Kind};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+/// The inputs of a judge that decide what it says of a comparison.
+const JUDGING_SLOTS: [&str; 2] = ["model", "annotators"];
 
 /// The ingredients of a key. Entries keep it whole, so that a miss can be explained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -72,5 +76,20 @@ impl Preimage {
             };
         }
         hasher.finish()
+    }
+
+    /// Which rows below the stage may be shared: those of stages with the same ingredients but for what only says which
+    /// rows are wanted, or what is made of them. None for a kind without rows.
+    pub fn row_scope(&self) -> Option<Digest> {
+        let mut scope = self.clone();
+        match self.kind {
+            Kind::Generate => scope.inputs.retain(|slot, _| slot != "prompts"),
+            Kind::Judge => {
+                scope.inputs.retain(|slot, _| JUDGING_SLOTS.contains(&slot.as_str()));
+                scope.params = naming_params(&self.params);
+            }
+            _ => return None,
+        }
+        Some(scope.key())
     }
 }

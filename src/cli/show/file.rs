@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use neftpipe_measures::leaderboard::{Annotation, leaderboard_line};
-use neftpipe_measures::length_control::{DEFAULT_C, LengthControl};
+use neftpipe_measures::length_control::{LengthControl, Strength};
 use neftpipe_protocol::worker::io_failure;
 use neftpipe_protocol::{ArtifactType, Failure};
 use serde_json::Value;
@@ -60,8 +60,9 @@ fn type_of_folder(path: &Path) -> Option<ArtifactType> {
 fn annotations(path: &Path, bytes: &[u8], control: Option<&Path>) -> Result<View, Failure> {
     let rows: Vec<Annotation> =
         serde_json::from_slice(bytes).map_err(|error| Failure::data(format!("{}: {error}", path.display())))?;
-    let control = control.map(length_control).transpose()?;
-    let line = leaderboard_line(&rows, control.as_ref().map(|control| (control, DEFAULT_C)))
+    let set: Vec<&str> = rows.iter().map(|row| row.instruction.as_str()).collect();
+    let control = control.map(|control| length_control(control, &set)).transpose()?;
+    let line = leaderboard_line(&rows, control.as_ref().map(|control| (control, Strength::default())))
         .map_err(|error| Failure::data(format!("{}: {error}", path.display())))?;
     let Value::Object(figures) = serde_json::to_value(line).expect("figures serialise") else {
         return Err(unreadable(path));
@@ -70,7 +71,13 @@ fn annotations(path: &Path, bytes: &[u8], control: Option<&Path>) -> Result<View
     Ok(View { text: view::figures_table(&figures), figures })
 }
 
-fn length_control(path: &Path) -> Result<LengthControl, Failure> {
+/// Length control from a file of the JSON form or the official `df_gamed.csv`. `set` is the instructions in its order.
+fn length_control(path: &Path, set: &[&str]) -> Result<LengthControl, Failure> {
     let text = fs::read_to_string(path).map_err(|error| io_failure("read", path, &error))?;
-    LengthControl::from_json(&text).map_err(|error| Failure::data(format!("{}: {error}", path.display())))
+    let is_table = path.extension().is_some_and(|extension| extension == "csv");
+    let control = match is_table {
+        true => LengthControl::from_files(&[(path.display().to_string(), text)], set),
+        false => LengthControl::from_json(&text),
+    };
+    control.map_err(|error| Failure::data(format!("{}: {error}", path.display())))
 }

@@ -9,6 +9,7 @@ mod jsonl;
 mod judge;
 mod report;
 mod tokenize;
+mod web;
 
 use std::process::ExitCode;
 

@@ -244,7 +244,12 @@ fn what_cannot_be_judged_is_refused() {
         ("named", json!({"annotator": "alpaca_eval_gpt4"}), &alone[..], "alpaca_eval_gpt4"),
         ("calibrate", json!({"calibrate": 5}), &alone[..], "`calibrate`"),
         ("endpoint", json!({"endpoint": {"model": "m"}}), &alone[..], "`endpoint`"),
-        ("slot", json!({}), &[alone[0], ("length_control", "files", &answers)][..], "`length_control`"),
+        (
+            "both",
+            json!({"annotator": "local"}),
+            &[alone[0], ("annotations", "files", &answers)][..],
+            "`annotations` nobody is asked",
+        ),
         (
             "no reference",
             json!({"annotator": "local"}),
@@ -271,4 +276,66 @@ fn what_cannot_be_judged_is_refused() {
     assert_eq!(refuse("broken answers", json!({}), &[("answers", "answers", &broken)]).0, "data");
     let unused = case.place.run("unused", Kind::Judge, json!({}), &[alone[0], ("reference", "answers", &answers)]);
     assert_eq!(unused.succeeded().warnings(), ["reference_unused"]);
+}
+
+/// Rows of a published annotation file: instruction, the two outputs, preference.
+fn annotations(rows: &[(&str, &str, &str, Value)]) -> String {
+    let row = |(instruction, output_1, output_2, preference): &(&str, &str, &str, Value)| {
+        json!({"instruction": instruction, "output_1": output_1, "generator_1": "base", "output_2": output_2,
+            "generator_2": "m", "annotator": "alpaca_eval_gpt4", "preference": preference, "price_per_example": 0.01})
+    };
+    json!(rows.iter().map(row).collect::<Vec<_>>()).to_string()
+}
+
+const DF_GAMED: &str = "preference,index,std_delta_len,instruction_difficulty,not_gamed_baseline,model
+0.25,0,0.5,1.0,False,concise
+1.0,1,-0.5,-1.0,False,concise
+0.5,2,0.1,0.5,False,concise
+";
+
+#[test]
+fn published_annotations_are_taken_as_they_are_and_length_is_controlled_for() {
+    let case = Case::new();
+    let answers = case.answers("m", &[("a", "long answer"), ("b", "no"), ("c", "maybe so")]);
+    let rows =
+        [("c", "x", "maybe so", json!(0)), ("a", "y", "long answer", json!(2)), ("b", "some text", "no", json!(1))];
+    let published = case.place.file("published", "annotations.json", &annotations(&rows));
+    let inputs: [(&str, &str, &Path); 2] = [("answers", "answers", &answers), ("annotations", "files", &published)];
+    let attempt = case.place.run("raw", Kind::Judge, json!({}), &inputs).succeeded();
+    let verdict: Value = read_json(&attempt.out("verdict/verdict.json"));
+    let comparison = &verdict["comparison"];
+    assert_eq!((&comparison["annotator"], &comparison["win_rate"]), (&json!("alpaca_eval_gpt4"), &json!(50.0)));
+    assert_eq!(
+        (&comparison["n_draws"], &comparison["n_unread"], comparison.get("label")),
+        (&json!(1), &json!(0), None)
+    );
+    let rows: Vec<Value> = read_lines(&attempt.out("verdict/rows.jsonl"));
+    assert_eq!(rows.iter().map(|row| row["preference"].clone()).collect::<Vec<_>>(), [2.0, 1.0, 0.0]);
+
+    let tables = case.place.file("tables", "df_gamed.csv", DF_GAMED);
+    let with_tables = [inputs[0], inputs[1], ("length_control", "files", tables.as_path())];
+    let attempt = case.place.run("lc", Kind::Judge, json!({}), &with_tables).succeeded();
+    let rate = attempt.result["metrics"]["length_controlled_winrate"].as_f64().unwrap();
+    assert!(rate > 0.0 && rate < 100.0 && (rate - 50.0).abs() > 0.01, "{rate}");
+    let params = json!({"length_control": {"C": "cv"}});
+    let chosen = case.place.run("cv", Kind::Judge, params, &with_tables).succeeded();
+    assert_ne!(chosen.result["metrics"]["length_controlled_winrate"], json!(rate));
+
+    let foreign = case.place.file("foreign", "control.json", "{\"instructions\": []}");
+    let inputs = [inputs[0], inputs[1], ("length_control", "files", foreign.as_path())];
+    let attempt = case.place.run("foreign lc", Kind::Judge, json!({}), &inputs);
+    let (class, message) = attempt.failure();
+    assert!(class == "data" && message.starts_with("length control by length_control"), "{message}");
+}
+
+#[test]
+fn annotations_of_other_answers_are_refused_with_their_counts() {
+    let case = Case::new();
+    let answers = case.answers("m", &[("a", "x"), ("b", "y")]);
+    let rows = [("a", "1", "another", json!(1)), ("z", "1", "x", json!(1))];
+    let other = case.place.file("other", "annotations.json", &annotations(&rows));
+    let inputs: [(&str, &str, &Path); 2] = [("answers", "answers", &answers), ("annotations", "files", &other)];
+    let attempt = case.place.run("a", Kind::Judge, json!({}), &inputs);
+    let (class, message) = attempt.failure();
+    assert!(class == "data" && message.contains("1 of 2 answers have none, 1 have one of another"), "{message}");
 }

@@ -3,7 +3,7 @@
 //! Knows the rows of an annotation file, not where the file came from.
 
 use crate::length::{average_length, length};
-use crate::length_control::{JudgedPair, LengthControl, LengthControlError, length_controlled};
+use crate::length_control::{JudgedPair, LengthControl, LengthControlError, Strength, length_controlled};
 use crate::win_rate::{WinRate, win_rate};
 use serde::{Deserialize, Serialize};
 
@@ -59,13 +59,13 @@ pub struct LeaderboardLine {
 /// Where length control is asked for and cannot be done: see [`LengthControlError`].
 pub fn leaderboard_line(
     annotations: &[Annotation],
-    control: Option<(&LengthControl, f64)>,
+    control: Option<(&LengthControl, Strength)>,
 ) -> Result<LeaderboardLine, LengthControlError> {
     let preferences: Vec<_> = annotations.iter().map(|row| row.preference).collect();
     let outputs: Vec<_> = annotations.iter().map(|row| row.output_2.as_str()).collect();
     let mut line = line_without_length_control(win_rate(&preferences), average_length(&outputs));
-    if let Some((control, c)) = control {
-        let (rate, error) = length_control_figures(annotations, control, c)?;
+    if let Some((control, strength)) = control {
+        let (rate, error) = length_control_figures(annotations, control, strength)?;
         (line.length_controlled_winrate, line.lc_standard_error) = (Some(rate), error);
     }
     Ok(line)
@@ -89,13 +89,13 @@ fn line_without_length_control(figures: WinRate, avg_length: Option<usize>) -> L
 fn length_control_figures(
     annotations: &[Annotation],
     control: &LengthControl,
-    c: f64,
+    strength: Strength,
 ) -> Result<(f64, Option<f64>), LengthControlError> {
     if !annotations.is_empty() && annotations.iter().all(is_reference_itself) {
         return Ok((50.0, Some(0.0)));
     }
     let pairs: Vec<_> = annotations.iter().map(judged_pair).collect();
-    let figures = length_controlled(&pairs, control, c)?;
+    let figures = length_controlled(&pairs, control, strength)?;
     Ok((figures.length_controlled_winrate, figures.lc_standard_error))
 }
 
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn length_control_is_added_where_asked_for() {
         let control = LengthControl::from_json(CONTROL).unwrap();
-        let line = leaderboard_line(&annotations("null"), Some((&control, 1.0))).unwrap();
+        let line = leaderboard_line(&annotations("null"), Some((&control, Strength::Fixed(1.0)))).unwrap();
         assert_eq!(line.n_total, 1);
         assert!(line.length_controlled_winrate.is_some() && line.lc_standard_error.is_some());
     }
@@ -155,7 +155,7 @@ mod tests {
             row.output_2.clone_from(&row.output_1);
             row.generator_2.clone_from(&row.generator_1);
         }
-        let line = leaderboard_line(&rows, Some((&control, 1.0))).unwrap();
+        let line = leaderboard_line(&rows, Some((&control, Strength::Fixed(1.0)))).unwrap();
         assert_eq!((line.length_controlled_winrate, line.lc_standard_error), (Some(50.0), Some(0.0)));
     }
 }

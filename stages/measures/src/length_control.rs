@@ -8,6 +8,8 @@
 //! the judged rows (s = 1, ng = 1) the fit sees 1,610 rows of two baselines that were told to be concise or verbose
 //! (s = 0.1, ng = 0), which pin down the effect of length. Of their targets only two sums enter.
 //!
+//! C is a number, or is chosen by cross-validation as the public fit chooses it ([`Strength`]).
+//!
 //! Source: Y. Dubois et al., "Length-Controlled AlpacaEval", arXiv 2404.04475; alpaca_eval 0.6.6, `length_controlled_v1`.
 
 use crate::summary::{mean, standard_deviation, standard_error};
@@ -16,8 +18,11 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 mod fit;
+mod official;
+mod strength;
 
 use fit::{FEATURES, Problem, Row};
+pub use strength::Strength;
 
 /// The strength of the data against the penalty that the public fit chose for most models.
 pub const DEFAULT_C: f64 = 2.7826;
@@ -49,6 +54,8 @@ struct Gamed {
     features: Vec<[f64; 2]>,
     /// Σ tanh · y and Σ difficulty · y over the rows.
     sums_with_target: [f64; 2],
+    /// y of each row, where the data tell it.
+    targets: Option<Vec<f64>>,
     /// The weight of a row.
     weight: f64,
 }
@@ -88,6 +95,32 @@ pub enum LengthControlError {
         /// How many entries the list has.
         entries: usize,
     },
+    /// A table has not the documented columns, or a cell that is no number.
+    #[error("{file}, line {line}: {what}")]
+    Table {
+        /// Which file.
+        file: &'static str,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong.
+        what: String,
+    },
+    /// None of the files is one that length control can use.
+    #[error("none of the files is df_gamed.csv or a JSON file of instructions and difficulties")]
+    NoFile,
+    /// Difficulties without instructions belong to the rows of a whole set, in its order.
+    #[error(
+        "the length-control tables are for {known} prompts in the order of their set, and {pairs} pairs were judged"
+    )]
+    OtherCount {
+        /// Difficulties.
+        known: usize,
+        /// Judged pairs.
+        pairs: usize,
+    },
+    /// C cannot be chosen, since the data have only the sums of the gamed rows' targets.
+    #[error("length_control.C: cv needs df_gamed.csv: the JSON form holds only sums over its rows")]
+    NoTargets,
     /// An instruction stands twice in the file.
     #[error("the length-control file names this instruction twice: {0:?}")]
     DuplicateInstruction(String),
@@ -141,6 +174,8 @@ pub struct LengthControlled {
     /// The standard error over prompts of the predicted rates, as AlpacaEval gives it: it leaves out that the fit is uncertain.
     /// `None` of a single prompt.
     pub lc_standard_error: Option<f64>,
+    /// The strength of the data against the penalty, as given or as chosen.
+    pub c: f64,
     /// The fitted coefficients.
     pub weights: Weights,
     /// The predicted share of a win at equal length for each pair, in their order, 0 to 1.
@@ -163,10 +198,33 @@ impl LengthControl {
         let gamed = Gamed {
             features: file.gamed_tanh.iter().flat_map(with_difficulty).collect(),
             sums_with_target: [file.sum_tanh_target, file.sum_difficulty_target],
+            targets: None,
             weight: file.gamed_weight,
         };
         let difficulty = file.instructions.into_iter().zip(difficulties).collect();
         Ok(Self { difficulty, gamed })
+    }
+
+    /// Reads the one of these files (names and texts) that length control is in: the official `df_gamed.csv` (beside which
+    /// `instruction_difficulty.csv` may stand), or a JSON file.
+    ///
+    /// The tables know instructions by their place in the set alone: `instructions` are those of all rows in its order.
+    ///
+    /// # Errors
+    /// See [`LengthControlError`].
+    pub fn from_files(files: &[(String, String)], instructions: &[&str]) -> Result<Self, LengthControlError> {
+        let named = |wanted: &str| files.iter().find(|(name, _)| name.rsplit('/').next() == Some(wanted));
+        if let Some((_, gamed)) = named(official::GAMED_FILE) {
+            return official::read(
+                gamed,
+                named(official::DIFFICULTY_FILE).map(|(_, text)| text.as_str()),
+                instructions,
+            );
+        }
+        match files.iter().find(|(name, _)| name.ends_with(".json")) {
+            Some((_, text)) => Self::from_json(text),
+            None => Err(LengthControlError::NoFile),
+        }
     }
 
     /// Difficulties of the pairs in their order.
@@ -215,10 +273,10 @@ impl LengthControlFile {
 pub fn length_controlled(
     pairs: &[JudgedPair<'_>],
     control: &LengthControl,
-    c: f64,
+    strength: Strength,
 ) -> Result<LengthControlled, LengthControlError> {
     let difficulties = control.difficulties(pairs)?;
-    fit_and_predict(pairs, &difficulties, &control.gamed, c)
+    fit_and_predict(pairs, &difficulties, &control.gamed, strength)
 }
 
 /// The same without knowledge of the instructions (AlpacaEval's `length_controlled_minimal`): length and the model's strength
@@ -226,33 +284,39 @@ pub fn length_controlled(
 ///
 /// # Errors
 /// See [`LengthControlError`].
-pub fn length_controlled_minimal(pairs: &[JudgedPair<'_>], c: f64) -> Result<LengthControlled, LengthControlError> {
-    fit_and_predict(pairs, &vec![0.0; pairs.len()], &Gamed::default(), c)
+pub fn length_controlled_minimal(
+    pairs: &[JudgedPair<'_>],
+    strength: Strength,
+) -> Result<LengthControlled, LengthControlError> {
+    let no_rows = Gamed { targets: Some(Vec::new()), ..Gamed::default() };
+    fit_and_predict(pairs, &vec![0.0; pairs.len()], &no_rows, strength)
 }
 
 fn fit_and_predict(
     pairs: &[JudgedPair<'_>],
     difficulties: &[f64],
     gamed: &Gamed,
-    c: f64,
+    strength: Strength,
 ) -> Result<LengthControlled, LengthControlError> {
-    if !(c.is_finite() && c > 0.0) {
-        return Err(LengthControlError::BadC(c));
-    }
     let lengths = length_features(pairs)?;
-    let mut problem = gamed.problem(c);
-    let mut fitted = 0;
+    let mut judged = Vec::with_capacity(pairs.len());
     for ((pair, &length), &difficulty) in pairs.iter().zip(&lengths).zip(difficulties) {
         if let Some(share) = pair.preference.and_then(win_share) {
-            problem.add_row([length, difficulty, 1.0], share);
-            fitted += 1;
+            judged.push(([length, difficulty, 1.0], share));
         }
     }
-    if fitted == 0 {
+    if judged.is_empty() {
         return Err(LengthControlError::NothingToFit(pairs.len()));
     }
+    let c = match strength {
+        Strength::Fixed(c) if c.is_finite() && c > 0.0 => c,
+        Strength::Fixed(c) => return Err(LengthControlError::BadC(c)),
+        Strength::CrossValidated => strength::choose(gamed, &judged)?,
+    };
+    let mut problem = gamed.problem(c);
+    judged.iter().for_each(|&(features, share)| problem.add_row(features, 1.0, share));
     let [length, difficulty, model] = fit::minimise(&problem)?;
-    Ok(predict(Weights { length, difficulty, model }, difficulties))
+    Ok(predict(Weights { length, difficulty, model }, difficulties, c))
 }
 
 impl Gamed {
@@ -264,16 +328,24 @@ impl Gamed {
             rows: self.features.iter().map(row).collect(),
             linear: [length, difficulty, 0.0],
             c,
-            // Their judge was a weighted one, whose preferences are never quite certain.
-            class_sizes: [self.features.len(); 2],
+            class_sizes: self.class_sizes(),
         }
+    }
+
+    /// Where targets are not known, they are taken not to be quite certain, as those of a weighted judge are.
+    fn class_sizes(&self) -> [usize; 2] {
+        let count = |counts: fn(f64) -> bool| match &self.targets {
+            Some(targets) => targets.iter().filter(|&&target| counts(target)).count(),
+            None => self.features.len(),
+        };
+        [count(|target| target > 0.0), count(|target| target < 1.0)]
     }
 }
 
 impl Problem {
-    fn add_row(&mut self, features: [f64; FEATURES], target: f64) {
-        self.rows.push(Row { features, weight: 1.0 });
-        (0..FEATURES).for_each(|k| self.linear[k] += target * features[k]);
+    fn add_row(&mut self, features: [f64; FEATURES], weight: f64, target: f64) {
+        self.rows.push(Row { features, weight });
+        (0..FEATURES).for_each(|k| self.linear[k] += weight * target * features[k]);
         self.class_sizes[0] += usize::from(target > 0.0);
         self.class_sizes[1] += usize::from(target < 1.0);
     }
@@ -289,12 +361,13 @@ fn length_features(pairs: &[JudgedPair<'_>]) -> Result<Vec<f64>, LengthControlEr
     }
 }
 
-fn predict(weights: Weights, difficulties: &[f64]) -> LengthControlled {
+fn predict(weights: Weights, difficulties: &[f64], c: f64) -> LengthControlled {
     let logits = difficulties.iter().map(|difficulty| weights.model + weights.difficulty * difficulty);
     let predicted: Vec<f64> = logits.map(fit::sigmoid).collect();
     LengthControlled {
         length_controlled_winrate: 100.0 * mean(&predicted).expect("a fit has rows"),
         lc_standard_error: standard_error(&predicted).map(|error| 100.0 * error),
+        c,
         weights,
         predicted,
     }

@@ -13,13 +13,15 @@ import math
 import random
 import string
 import re
+import tempfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import sacrebleu
 import scipy.stats
 from alpaca_eval.completion_parsers import logprob_parser
-from alpaca_eval.metrics import get_winrate
+from alpaca_eval.metrics import get_winrate, glm_winrate
 from rouge_score import rouge_scorer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import cohen_kappa_score
@@ -284,7 +286,47 @@ def length_control():
     }
 
 
+def cross_validated(fitted):
+    """The same benchmark through AlpacaEval's own function, which chooses C itself, with a df_gamed.csv as it reads it."""
+    rng = np.random.default_rng(3)
+    n, file = len(fitted["lengths"]), fitted["file"]
+    gamed = pd.DataFrame({
+        "preference": rng.uniform(0, 1, 2 * n),
+        "index": np.tile(np.arange(n), 2),
+        "std_delta_len": np.arctanh(np.concatenate(file["gamed_tanh"])),
+        "instruction_difficulty": np.tile(file["instruction_difficulty"], 2),
+        "not_gamed_baseline": False,
+        "model": np.repeat(["concise", "verbose"], n),
+    })
+    chosen = []
+    fit = glm_winrate.fit_LogisticRegressionCV
+
+    def remember(*args, **kwargs):
+        model = fit(*args, **kwargs)
+        chosen.append(float(model.C_[0]))
+        return model
+
+    cases = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "df_gamed.csv"
+        gamed.to_csv(path, index=False)
+        glm_winrate.hf_hub_download = lambda **_: path
+        glm_winrate.fit_LogisticRegressionCV = remember
+        for judge, preferences in fitted["preferences"].items():
+            annotations = pd.DataFrame({
+                "instruction": file["instructions"], "preference": preferences, "annotator": "judge",
+                "generator_1": "base", "generator_2": "model",
+                "output_1": ["x" * a for a, _ in fitted["lengths"]],
+                "output_2": ["x" * b for _, b in fitted["lengths"]],
+            })
+            line = glm_winrate.get_length_controlled_winrate(annotations, save_weights_dir=None)
+            cases.append({"judge": judge, "c": chosen[-1], "length_controlled_winrate": line["length_controlled_winrate"],
+                          "lc_standard_error": line["lc_standard_error"]})
+        return {"df_gamed": path.read_text(), "cases": cases}
+
+
 def main():
+    fitted = length_control()
     goldens = {
         "text_pairs": text_pairs(),
         "texts": words_and_diversity(),
@@ -296,7 +338,8 @@ def main():
         "agreements": agreements(),
         "sign_tests": sign_tests(),
         "holms": holms(),
-        "length_control": length_control(),
+        "length_control": fitted,
+        "cross_validated": cross_validated(fitted),
     }
     path = Path(__file__).with_suffix(".json")
     path.write_text(json.dumps(goldens, indent=1, ensure_ascii=True) + "\n")

@@ -10,7 +10,7 @@ use neftpipe_measures::diversity::{log_diversity, log_diversity_paper};
 use neftpipe_measures::exact_match::exact_match;
 use neftpipe_measures::holm::holm;
 use neftpipe_measures::length::length;
-use neftpipe_measures::length_control::{JudgedPair, LengthControl, length_controlled};
+use neftpipe_measures::length_control::{JudgedPair, LengthControl, Strength, length_controlled};
 use neftpipe_measures::preference::from_log_probabilities;
 use neftpipe_measures::random::CPythonRandom;
 use neftpipe_measures::repetition::repetition;
@@ -176,7 +176,7 @@ fn length_control_agrees_with_liblinear() {
         let (judge, c) = (fit["judge"].as_str().unwrap(), fit["c"].as_f64().unwrap());
         let preferences = golden["preferences"][judge].as_array().unwrap();
         let pairs: Vec<_> = preferences.iter().enumerate().map(|(i, preference)| pair(i, preference)).collect();
-        let ours = length_controlled(&pairs, &control, c).unwrap();
+        let ours = length_controlled(&pairs, &control, Strength::Fixed(c)).unwrap();
         let what = format!("{judge} judge at C = {c}");
         let weights = [ours.weights.length, ours.weights.difficulty, ours.weights.model];
         for (ours, theirs) in weights.into_iter().zip(numbers(&fit["weights"])) {
@@ -184,5 +184,29 @@ fn length_control_agrees_with_liblinear() {
         }
         assert_close(Some(ours.length_controlled_winrate), &fit["length_controlled_winrate"], 1e-9, &what);
         assert_close(ours.lc_standard_error, &fit["lc_standard_error"], 1e-9, &what);
+    }
+}
+
+/// To 1e-9, the choice of C by cross-validation among it.
+#[test]
+fn the_strength_is_chosen_as_alpaca_eval_chooses_it() {
+    let (golden, fitted) = (golden("cross_validated"), golden("length_control"));
+    let instructions = texts(&fitted["file"]["instructions"]);
+    let files = [("df_gamed.csv".to_owned(), golden["df_gamed"].as_str().unwrap().to_owned())];
+    let control = LengthControl::from_files(&files, &instructions).unwrap();
+    for case in golden["cases"].as_array().unwrap() {
+        let judge = case["judge"].as_str().unwrap();
+        let preferences = fitted["preferences"][judge].as_array().unwrap();
+        let pair = |(i, preference): (usize, &Value)| JudgedPair {
+            instruction: instructions[i],
+            length_1_characters: fitted["lengths"][i][0].as_u64().unwrap() as usize,
+            length_2_characters: fitted["lengths"][i][1].as_u64().unwrap() as usize,
+            preference: preference.as_f64(),
+        };
+        let pairs: Vec<_> = preferences.iter().enumerate().map(pair).collect();
+        let ours = length_controlled(&pairs, &control, Strength::CrossValidated).unwrap();
+        assert!((ours.c / case["c"].as_f64().unwrap() - 1.0).abs() < 1e-9, "{judge}: {} for {}", ours.c, case["c"]);
+        assert_close(Some(ours.length_controlled_winrate), &case["length_controlled_winrate"], 1e-9, judge);
+        assert_close(ours.lc_standard_error, &case["lc_standard_error"], 1e-9, judge);
     }
 }

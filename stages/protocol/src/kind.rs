@@ -102,6 +102,7 @@ impl Kind {
             slot("answers", &[Answers], One),
             slot("reference", &[Answers], Optional),
             slot("model", &[Model], Optional),
+            slot("annotations", &[Files], Optional),
             slot("annotators", &[Files], Optional),
             slot("length_control", &[Files], Optional),
             slot("calibrate", &[Files], Optional),

@@ -9,6 +9,7 @@ pub mod artifact;
 pub mod digest;
 pub mod event;
 pub mod failure;
+pub mod judging;
 pub mod kind;
 pub mod params;
 pub mod random;

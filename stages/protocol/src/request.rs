@@ -64,11 +64,23 @@ pub struct Request {
     /// The worker that needs tensors, for a `judge` that asks a local model through it.
     #[serde(default)]
     pub torch_worker: Option<PathBuf>,
+    /// What the stages of the run may spend together.
+    #[serde(default)]
+    pub budget: Option<RunBudget>,
     /// Do not touch the network.
     #[serde(default)]
     pub offline: bool,
     /// Threads that the stage may use.
     pub threads: usize,
+}
+
+/// What the stages of a run may spend together. Each adds what it spends to the ledger, under a lock on the file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunBudget {
+    /// Dollars.
+    pub limit_usd: f64,
+    /// The file that holds what is spent, absolute; there is none before the first request.
+    pub ledger: PathBuf,
 }
 
 /// An input artifact.

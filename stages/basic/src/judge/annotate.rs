@@ -1,47 +1,80 @@
-//! Preferences between answers and the reference's: AlpacaEval's annotations, made by a local model.
+//! Preferences between answers and the reference's, in the form of AlpacaEval's annotations.
 //!
-//! Equal outputs are a draw without asking. Every other pair is known by what was judged and by whom, so that a pair that was
-//! judged before, in whatever run, is not judged again.
-
-use std::collections::HashMap;
+//! Equal outputs are a draw without asking. It knows what a judge makes of a pair, not how a judge is asked.
 
 use neftpipe_measures::leaderboard::Annotation;
 use neftpipe_protocol::artifact::Metrics;
-use neftpipe_protocol::params::JudgeParams;
-use neftpipe_protocol::scoring::{LabelScores, PairRow, ScoreRow};
-use neftpipe_protocol::worker::Job;
-use neftpipe_protocol::{Digest, Failure, KeyHasher, Kind};
-use serde::Serialize;
-
-use super::join::Pair;
-use super::scoring;
-use super::supported::LOCAL;
+use neftpipe_protocol::judging::{Comparison, Pair};
+use neftpipe_protocol::scoring::LabelScores;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// What equal outputs get.
 const DRAW: f64 = 1.5;
 
 /// A row of `annotations.json`, in AlpacaEval's form.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AnnotationRow {
     /// Instruction, blank line and input.
     pub instruction: String,
     /// The reference's output.
     pub output_1: String,
     /// Who made it.
+    #[serde(default)]
     pub generator_1: String,
     /// The set that the prompt comes from.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dataset: Option<String>,
     /// The output that is judged.
     pub output_2: String,
     /// Who made it.
+    #[serde(default)]
     pub generator_2: String,
     /// Who judged.
-    pub annotator: &'static str,
+    #[serde(default)]
+    pub annotator: String,
     /// From 1 (`output_1` is better) to 2 (`output_2` is); null where the judge could not read the pair.
     pub preference: Option<f64>,
-    /// Log-probabilities of the two labels, in both orders; null where nobody was asked.
-    pub raw_completion: Option<[LabelScores; 2]>,
+    /// What the judge said; null where nobody was asked.
+    #[serde(default)]
+    pub raw_completion: Completion,
+}
+
+/// What a judge said of a pair.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Completion {
+    /// Nobody was asked.
+    #[default]
+    Nothing,
+    /// Log-probabilities of the two labels of a local judge, in both orders.
+    Labels([LabelScores; 2]),
+    /// What a service answered, as AlpacaEval keeps it.
+    Answer(Value),
+}
+
+/// What a judge thinks of one comparison.
+#[derive(Debug, Clone, Default)]
+pub struct Opinion {
+    /// 1 for `output_1` to 2 for `output_2`; none where the judge could not read the pair, or its answer cannot be read.
+    pub preference: Option<f64>,
+    /// What it said.
+    pub completion: Completion,
+}
+
+/// What a judge made of all comparisons that it was given.
+#[derive(Debug, Default)]
+pub struct Judged {
+    /// One a comparison, in their order.
+    pub opinions: Vec<Opinion>,
+    /// Comparisons that were judged now.
+    pub judged: u64,
+    /// Comparisons that were judged in earlier work.
+    pub reused: u64,
+    /// Further measured figures: what was paid.
+    pub measured: Metrics,
+    /// Device and versions of the judge, where it was asked.
+    pub provenance: Metrics,
 }
 
 impl AnnotationRow {
@@ -50,11 +83,14 @@ impl AnnotationRow {
         self.output_1 == self.output_2
     }
 
-    /// Whether the judge prefers the same output in both orders.
-    pub fn is_consistent(&self) -> bool {
-        self.raw_completion.is_some_and(|[in_order, swapped]| {
-            (in_order.second_preferred() > 0.5) == (swapped.second_preferred() < 0.5)
-        })
+    /// Whether a judge was asked in both orders, and then whether it prefers the same output in both.
+    pub fn consistency(&self) -> Option<bool> {
+        match self.raw_completion {
+            Completion::Labels([in_order, swapped]) => {
+                Some((in_order.second_preferred() > 0.5) == (swapped.second_preferred() < 0.5))
+            }
+            _ => None,
+        }
     }
 
     /// What AlpacaEval's figures need of the row.
@@ -70,88 +106,31 @@ impl AnnotationRow {
     }
 }
 
-/// All pairs annotated.
-#[derive(Debug)]
-pub struct Annotated {
-    /// In the order of the pairs.
-    pub rows: Vec<AnnotationRow>,
-    /// Pairs that were judged now.
-    pub judged: u64,
-    /// Pairs that were judged in earlier work.
-    pub reused: u64,
-    /// Device and versions of the judge, where it was asked.
-    pub provenance: Metrics,
-}
-
-/// Annotates pairs. `None` where the worker was asked to stop.
-///
-/// # Errors
-/// Where the judge fails.
-pub fn annotate(job: &Job, params: &JudgeParams, pairs: &[Pair]) -> Result<Option<Annotated>, Failure> {
-    let model = job.input("model")?.digest;
-    let rows: Vec<PairRow> = pairs.iter().map(|pair| pair_row(pair, model, params)).collect();
-    let mut scores = known_scores(job)?;
-    let differ = rows.iter().filter(|row| row.output_1 != row.output_2);
-    let (known, unknown): (Vec<&PairRow>, Vec<&PairRow>) = differ.partition(|row| scores.contains_key(&row.id));
-    let unknown: Vec<PairRow> = unknown.into_iter().cloned().collect();
-    let mut provenance = Metrics::new();
-    if !unknown.is_empty() {
-        let scored = scoring::score(job, &unknown, known.len() as u64, |score| {
-            job.save_row(&serde_json::to_value(&score).expect("scores serialise"))?;
-            scores.insert(score.id.clone(), score);
-            Ok(())
-        })?;
-        let Some(success) = scored else { return Ok(None) };
-        provenance = success.provenance;
+/// The comparison that a pair of answers asks for.
+pub fn comparison(pair: &Pair) -> Comparison {
+    Comparison {
+        instruction: pair.prompt(),
+        output_1: pair.reference.output.clone(),
+        output_2: pair.answer.output.clone(),
     }
-    let annotated = pairs.iter().zip(&rows).map(|(pair, row)| annotation(pair, row, &scores));
-    Ok(Some(Annotated {
-        rows: annotated.collect::<Result<_, _>>()?,
-        judged: unknown.len() as u64,
-        reused: known.len() as u64,
-        provenance,
-    }))
 }
 
-/// A pair under the name of all that decides its scores.
-fn pair_row(pair: &Pair, model: Digest, params: &JudgeParams) -> PairRow {
-    let instruction = pair.prompt();
-    let (output_1, output_2) = (pair.reference.output.clone(), pair.answer.output.clone());
-    let precision = serde_json::to_value(params.precision).expect("a precision serialises");
-    let id = KeyHasher::new("neftpipe 2026 judged pair v1")
-        .add(&u64::from(Kind::Judge.version()))
-        .add(&model)
-        .add(&precision)
-        .add(&instruction)
-        .add(&output_1)
-        .add(&output_2)
-        .finish();
-    PairRow { id: id.to_string(), instruction, output_1, output_2 }
-}
-
-/// Scores of earlier work by the names of their pairs.
-fn known_scores(job: &Job) -> Result<HashMap<String, ScoreRow>, Failure> {
-    let rows = job.known_rows()?.into_iter().filter_map(|row| serde_json::from_value::<ScoreRow>(row).ok());
-    Ok(rows.map(|score| (score.id.clone(), score)).collect())
-}
-
-fn annotation(pair: &Pair, row: &PairRow, scores: &HashMap<String, ScoreRow>) -> Result<AnnotationRow, Failure> {
-    let (preference, raw_completion) = if row.output_1 == row.output_2 {
-        (Some(DRAW), None)
-    } else {
-        let score =
-            scores.get(&row.id).ok_or_else(|| Failure::internal("the local judge left a pair without a score"))?;
-        (score.preference(), score.orders)
+/// The row of a pair; none of whose outputs are equal needs an opinion.
+pub fn annotation(pair: &Pair, annotator: &str, opinion: Opinion) -> AnnotationRow {
+    let Comparison { instruction, output_1, output_2 } = comparison(pair);
+    let opinion = match output_1 == output_2 {
+        true => Opinion { preference: Some(DRAW), completion: Completion::Nothing },
+        false => opinion,
     };
-    Ok(AnnotationRow {
-        instruction: row.instruction.clone(),
-        output_1: row.output_1.clone(),
+    AnnotationRow {
+        instruction,
+        output_1,
         generator_1: pair.reference.generator.clone(),
         dataset: pair.answer.dataset.clone(),
-        output_2: row.output_2.clone(),
+        output_2,
         generator_2: pair.answer.generator.clone(),
-        annotator: LOCAL,
-        preference,
-        raw_completion,
-    })
+        annotator: annotator.to_owned(),
+        preference: opinion.preference,
+        raw_completion: opinion.completion,
+    }
 }

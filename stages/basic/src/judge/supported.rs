@@ -1,46 +1,56 @@
 //! What this version refuses, in one place: nothing that a pipeline asks for is passed over silently.
 
 use neftpipe_protocol::Failure;
+use neftpipe_protocol::judging::LOCAL;
 use neftpipe_protocol::params::JudgeParams;
 use neftpipe_protocol::worker::Job;
 
-/// The annotator that asks the model of the slot `model`.
-pub const LOCAL: &str = "local";
-
-/// Refuses named annotators, services, calibration and length control, and a local judge without what it needs.
+/// Refuses inputs that do not go together, and a judge without what it needs.
 ///
 /// # Errors
 /// Names the parameter or the slot.
 pub fn check(job: &Job, params: &JudgeParams) -> Result<(), Failure> {
     let annotator = params.annotator.as_deref();
-    if let Some(name) = annotator.filter(|&name| name != LOCAL) {
-        return Err(refuse(format!("the annotator `{name}`")).with_hint("say `annotator: local`, or leave it out"));
+    let is_asked = annotator.is_some_and(|name| name != LOCAL);
+    if is_asked && params.endpoint.is_none() {
+        let name = annotator.unwrap_or_default();
+        return Err(Failure::usage(format!("the annotator `{name}` asks a service, and there is no `endpoint`"))
+            .with_hint("say `endpoint: { model: …, base_url: …, key_env: … }`"));
     }
-    for (name, is_set) in [("endpoint", params.endpoint.is_some()), ("calibrate", params.calibrate.is_some())] {
-        if is_set {
-            return Err(refuse(format!("the parameter `{name}`")));
+    match (params.calibrate, job.optional_input("calibrate")) {
+        (Some(_), None) => return Err(missing("calibrate", "calibrate")),
+        (None, Some(_)) => {
+            return Err(Failure::usage(
+                "the input `calibrate` is there, and no parameter `calibrate` says how many to judge",
+            )
+            .with_hint("say `calibrate: 100`, or leave the input out"));
         }
+        _ => {}
     }
-    for slot in ["annotators", "length_control", "calibrate"] {
-        if job.optional_input(slot).is_some() {
-            return Err(refuse(format!("the input `{slot}`")));
-        }
+    if job.optional_input("annotations").is_some() && annotator.is_some() {
+        return Err(Failure::usage("with the input `annotations` nobody is asked, so `annotator` has no meaning")
+            .with_hint("leave out one of the two"));
     }
-    for slot in ["reference", "model"] {
-        match (annotator, job.optional_input(slot)) {
-            (Some(_), None) => {
-                return Err(Failure::usage(format!("`annotator: local` needs the input `{slot}`"))
-                    .with_hint(format!("name its stage in `needs: {{ {slot}: … }}`")));
-            }
-            (None, Some(_)) => {
-                job.warn(&format!("{slot}_unused"), format!("the input `{slot}` has no effect without an annotator"));
+    let needed = [("reference", annotator.is_some()), ("model", annotator == Some(LOCAL)), ("annotators", is_asked)];
+    for (slot, is_needed) in needed {
+        match (is_needed, job.optional_input(slot)) {
+            (true, None) => return Err(missing(&format!("annotator: {}", annotator.unwrap_or_default()), slot)),
+            (false, Some(_)) => {
+                let why =
+                    annotator.map_or("without an annotator".to_owned(), |name| format!("with `annotator: {name}`"));
+                job.warn(&format!("{slot}_unused"), format!("the input `{slot}` has no effect {why}"));
             }
             _ => {}
         }
     }
+    let compares = annotator.is_some() || job.optional_input("annotations").is_some();
+    if !compares && job.optional_input("length_control").is_some() {
+        job.warn("length_control_unused", "the input `length_control` has no effect where nothing is compared");
+    }
     Ok(())
 }
 
-fn refuse(what: String) -> Failure {
-    Failure::usage(format!("{what} is not supported by this version of neftpipe"))
+fn missing(what: &str, slot: &str) -> Failure {
+    Failure::usage(format!("`{what}` needs the input `{slot}`"))
+        .with_hint(format!("name its stage in `needs: {{ {slot}: … }}`"))
 }

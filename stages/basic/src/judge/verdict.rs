@@ -1,7 +1,7 @@
 //! The files of a `verdict` artifact and the figures in them.
 
 use indexmap::IndexMap;
-use neftpipe_measures::leaderboard::{LeaderboardLine, leaderboard_line};
+use neftpipe_measures::leaderboard::LeaderboardLine;
 use neftpipe_measures::length::average_length;
 use neftpipe_measures::screening::{Screening, screen};
 use neftpipe_protocol::Failure;
@@ -12,14 +12,37 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::annotate::AnnotationRow;
+use super::calibrate::Calibration;
+use super::length_control;
 use super::measures::{Figure, RowMeasures, needs_reference, summarise};
-use super::supported::LOCAL;
 use crate::jsonl;
 
 /// Version of the shape of `verdict.json`.
 const VERSION: u32 = 1;
-/// What is said of a judge that is whatever model fits on this machine.
-const DEMONSTRATION: &str = "demonstration: a small local judge";
+
+/// Who judged, and what that means for a reader.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judge {
+    /// The annotator's name.
+    pub annotator: String,
+    /// What its figures must be read with.
+    pub label: Option<String>,
+    /// Whether it was asked in both orders, and pairs may be too long for it.
+    pub is_local: bool,
+}
+
+/// Comparisons by a judge.
+#[derive(Debug)]
+pub struct Compared {
+    /// Who judged.
+    pub judge: Judge,
+    /// One an answer, in their order.
+    pub rows: Vec<AnnotationRow>,
+    /// All instructions in the order of their set.
+    pub set: Vec<String>,
+    /// How far the judge agrees with published annotations.
+    pub calibration: Option<Calibration>,
+}
 
 /// `verdict.json`.
 #[derive(Debug, Serialize)]
@@ -46,21 +69,30 @@ pub struct Verdict {
 /// The comparison with the reference. Rates are percentages.
 #[derive(Debug, Serialize)]
 struct Comparison {
-    annotator: &'static str,
+    annotator: String,
     /// What the figures must be read with.
-    label: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    label: Option<String>,
     #[serde(flatten)]
     line: LeaderboardLine,
     /// Mean characters of the reference's outputs, cut to a whole number.
     avg_length_reference: Option<usize>,
     /// Pairs of equal outputs: draws without asking.
     n_identical: usize,
-    /// Pairs that the judge was asked about and could read.
+    /// Pairs of other outputs that the judge could read.
     n_judged: usize,
-    /// Of these, pairs on which it prefers the same output in both orders.
-    n_consistent: usize,
-    /// Pairs too long for the judge's window; they count in no figure.
-    n_too_long: usize,
+    /// Of these, pairs on which a local judge prefers the same output in both orders.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    n_consistent: Option<usize>,
+    /// Pairs too long for a local judge's window; they count in no figure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    n_too_long: Option<usize>,
+    /// Pairs whose judgement could not be read; they count in no figure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    n_unread: Option<usize>,
+    /// How far the judge agrees with published annotations.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    calibration: Option<Calibration>,
 }
 
 /// How many answers stand out, and which. Rows are counted from 0.
@@ -77,22 +109,26 @@ impl Verdict {
     /// The figures of these answers.
     ///
     /// # Errors
-    /// Where the judge could read no pair at all.
+    /// Where the judge could read no pair at all, or length cannot be controlled for.
     pub fn new(
+        job: &Job,
+        params: &JudgeParams,
         answers: &[AnswerRow],
         measured: &[RowMeasures],
-        annotations: Option<&[AnnotationRow]>,
+        compared: Option<&Compared>,
     ) -> Result<Self, Failure> {
         let outputs: Vec<&str> = answers.iter().map(|row| row.output.as_str()).collect();
         let found = screen(&outputs);
         Ok(Self {
             version: VERSION,
             generator: distinct(answers.iter().map(|row| row.generator.as_str())),
-            reference: distinct(annotations.into_iter().flatten().map(|row| row.generator_1.as_str())),
+            reference: distinct(
+                compared.iter().flat_map(|compared| &compared.rows).map(|row| row.generator_1.as_str()),
+            ),
             n: answers.len(),
             n_without_reference: answers.iter().filter(|row| row.reference.is_empty()).count(),
             metrics: summarise(measured),
-            comparison: annotations.map(compare).transpose()?,
+            comparison: compared.map(|compared| compare(job, params, compared)).transpose()?,
             screening: ScreeningSummary {
                 n_empty: found.empty.len(),
                 n_constant: found.constant.iter().map(Vec::len).sum(),
@@ -121,7 +157,7 @@ impl Verdict {
         count("constant_answers", self.screening.n_constant, "are given to many prompts alike");
         count("judge_markers", self.screening.n_markers, "hold text that addresses a judge");
         if let Some(comparison) = &self.comparison {
-            let swayed = comparison.n_judged - comparison.n_consistent;
+            let swayed = comparison.n_consistent.map_or(0, |consistent| comparison.n_judged - consistent);
             if 2 * swayed > comparison.n_judged {
                 job.warn(
                     "order_decides",
@@ -134,9 +170,10 @@ impl Verdict {
             }
             count(
                 "too_long_for_judge",
-                comparison.n_too_long,
+                comparison.n_too_long.unwrap_or(0),
                 "are, with the reference's, too long for the judge's window",
             );
+            count("unread_judgements", comparison.n_unread.unwrap_or(0), "have a judgement that cannot be read");
         }
     }
 
@@ -148,8 +185,11 @@ impl Verdict {
             metrics.insert(format!("{name}_standard_error"), Value::from(standard_error));
         };
         self.metrics.iter().for_each(|(name, figure)| add(name, figure.mean, figure.standard_error));
-        if let Some(Comparison { line, .. }) = &self.comparison {
+        if let Some(Comparison { line, calibration, .. }) = &self.comparison {
             add("win_rate", line.win_rate, line.standard_error);
+            if line.length_controlled_winrate.is_some() {
+                add("length_controlled_winrate", line.length_controlled_winrate, line.lc_standard_error);
+            }
             metrics.extend(
                 [
                     ("n_wins", line.n_wins),
@@ -159,30 +199,48 @@ impl Verdict {
                 ]
                 .map(|(name, count)| (name.to_owned(), Value::from(count))),
             );
+            if let Some(found) = calibration {
+                metrics.insert("agreement".to_owned(), Value::from(found.rate));
+                metrics.insert("agreement_kappa".to_owned(), Value::from(found.kappa));
+                metrics.insert("agreement_n".to_owned(), Value::from(found.n));
+            }
         }
         metrics
     }
 }
 
-fn compare(annotations: &[AnnotationRow]) -> Result<Comparison, Failure> {
-    let rows: Vec<_> = annotations.iter().map(AnnotationRow::annotation).collect();
-    let line = leaderboard_line(&rows, None).map_err(|error| Failure::internal(error.to_string()))?;
-    if line.n_total == 0 {
-        return Err(Failure::data("no pair of answers fits into the window of the judge's model")
-            .with_hint("take a model with a longer window, or generate shorter answers"));
+fn compare(job: &Job, params: &JudgeParams, compared: &Compared) -> Result<Comparison, Failure> {
+    let Compared { judge, rows, set, calibration } = compared;
+    let annotations: Vec<_> = rows.iter().map(AnnotationRow::annotation).collect();
+    if annotations.iter().all(|row| row.preference.is_none()) {
+        return Err(nothing_read(judge, rows.len()));
     }
-    let count = |wanted: fn(&AnnotationRow) -> bool| annotations.iter().filter(|row| wanted(row)).count();
-    let reference: Vec<&str> = annotations.iter().map(|row| row.output_1.as_str()).collect();
+    let set: Vec<&str> = set.iter().map(String::as_str).collect();
+    let line = length_control::line(job, params, &annotations, &set)?;
+    let reference: Vec<&str> = rows.iter().map(|row| row.output_1.as_str()).collect();
+    let unread = rows.iter().filter(|row| row.preference.is_none()).count();
     Ok(Comparison {
-        annotator: LOCAL,
-        label: DEMONSTRATION,
+        annotator: judge.annotator.clone(),
+        label: judge.label.clone(),
         line,
         avg_length_reference: average_length(&reference),
-        n_identical: count(AnnotationRow::is_identical),
-        n_judged: count(|row| row.raw_completion.is_some()),
-        n_consistent: count(AnnotationRow::is_consistent),
-        n_too_long: count(|row| row.preference.is_none()),
+        n_identical: rows.iter().filter(|row| row.is_identical()).count(),
+        n_judged: rows.iter().filter(|row| row.preference.is_some() && !row.is_identical()).count(),
+        n_consistent: judge.is_local.then(|| rows.iter().filter(|row| row.consistency() == Some(true)).count()),
+        n_too_long: judge.is_local.then_some(unread),
+        n_unread: (!judge.is_local).then_some(unread),
+        calibration: calibration.clone(),
     })
+}
+
+fn nothing_read(judge: &Judge, pairs: usize) -> Failure {
+    if judge.is_local {
+        Failure::data("no pair of answers fits into the window of the judge's model")
+            .with_hint("take a model with a longer window, or generate shorter answers")
+    } else {
+        Failure::data(format!("none of the {pairs} judgements of {} can be read", judge.annotator))
+            .with_hint("look at what the model answers: `rows.jsonl` of the stage's attempt, or its log")
+    }
 }
 
 /// Different names in the order in which they come.

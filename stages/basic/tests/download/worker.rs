@@ -45,6 +45,7 @@ impl Download {
             checkpoints: Vec::new(),
             base,
             resolved: None,
+            budget: None,
             torch_worker: None,
             lineage: None,
             offline: false,

@@ -18,7 +18,7 @@ fn a_judge_that_only_looks_at_length_is_seen_through() {
     let pairs: Vec<_> = (0..400)
         .map(|i| if i % 4 == 0 { pair("x", (300, 100), Some(1.0)) } else { pair("x", (100, 300 - i % 7), Some(2.0)) })
         .collect();
-    let figures = length_controlled_minimal(&pairs, DEFAULT_C).unwrap();
+    let figures = length_controlled_minimal(&pairs, Strength::default()).unwrap();
     assert!((figures.length_controlled_winrate - 50.0).abs() < 10.0, "{figures:?}");
     assert!(figures.weights.length < -1.0, "{figures:?}");
 }
@@ -26,7 +26,7 @@ fn a_judge_that_only_looks_at_length_is_seen_through() {
 #[test]
 fn unread_rows_are_predicted_but_not_fitted() {
     let fitted = [pair("a", (10, 20), Some(2.0)), pair("b", (10, 5), Some(1.3)), pair("a", (7, 9), None)];
-    let figures = length_controlled(&fitted, &control(), 1.0).unwrap();
+    let figures = length_controlled(&fitted, &control(), Strength::Fixed(1.0)).unwrap();
     assert_eq!(figures.predicted.len(), 3);
     assert_eq!(figures.predicted[0], figures.predicted[2]);
 }
@@ -34,14 +34,14 @@ fn unread_rows_are_predicted_but_not_fitted() {
 #[test]
 fn a_strong_penalty_says_even() {
     let pairs = [pair("a", (10, 20), Some(2.0)), pair("b", (10, 5), Some(1.3))];
-    let figures = length_controlled(&pairs, &control(), 1e-4).unwrap();
+    let figures = length_controlled(&pairs, &control(), Strength::Fixed(1e-4)).unwrap();
     assert_eq!(figures.weights, Weights { length: 0.0, difficulty: 0.0, model: 0.0 });
     assert_eq!(figures.length_controlled_winrate, 50.0);
 }
 
 #[test]
 fn what_cannot_be_fitted_is_an_error() {
-    let fit = |pairs: &[JudgedPair<'_>], c| length_controlled(pairs, &control(), c).unwrap_err();
+    let fit = |pairs: &[JudgedPair<'_>], c| length_controlled(pairs, &control(), Strength::Fixed(c)).unwrap_err();
     let good = [pair("a", (10, 20), Some(2.0)), pair("b", (10, 5), Some(1.3))];
     assert!(matches!(fit(&good, 0.0), LengthControlError::BadC(_)));
     assert!(matches!(fit(&good, f64::NAN), LengthControlError::BadC(_)));
@@ -66,4 +66,39 @@ fn a_malformed_file_says_what_is_wrong() {
     };
     assert!(matches!(error(&file(r#"["a"]"#, "[1, 2]")), LengthControlError::UnequalLists { entries: 2, .. }));
     assert!(matches!(error(&file(r#"["a", "a"]"#, "[1, 2]")), LengthControlError::DuplicateInstruction(_)));
+}
+
+const GAMED: &str = "preference,index,std_delta_len,instruction_difficulty,not_gamed_baseline,model
+0.25,0,0.5493061443340549,1.0,False,concise
+1.0,1,-0.5,-1.0,False,concise
+,0,2.0,1.0,False,verbose
+0.5,1,0.1,-1.0,False,verbose
+";
+
+#[test]
+fn the_official_tables_are_read_by_place_and_column() {
+    let files = |gamed: &str| vec![("data/df_gamed.csv".to_owned(), gamed.to_owned())];
+    let control = LengthControl::from_files(&files(GAMED), &["a", "b"]).unwrap();
+    assert_eq!(control.difficulty["b"], -1.0);
+    // The row without a preference is left out.
+    let expected = [0.5 * 0.25 + (-0.5_f64).tanh() + 0.5 * 0.1_f64.tanh(), 0.25 - 1.5];
+    for (ours, expected) in control.gamed.sums_with_target.iter().zip(expected) {
+        assert!((ours - expected).abs() < 1e-12, "{ours} {expected}");
+    }
+    assert_eq!(control.gamed.class_sizes(), [3, 2]);
+
+    let error = |gamed: &str| LengthControl::from_files(&files(gamed), &["a", "b"]).unwrap_err().to_string();
+    assert!(error("index,preference\n0,1\n").contains("instruction_difficulty"));
+    assert!(error(&GAMED.replace("0.25,0", "x,0")).contains("line 2"));
+    assert!(error(&GAMED.replace("0.25,0", "1.25,0")).contains("not between 0 and 1"));
+    let other = LengthControl::from_files(&files(GAMED), &["a"]).unwrap_err();
+    assert!(matches!(other, LengthControlError::OtherCount { known: 2, pairs: 1 }));
+    assert!(matches!(LengthControl::from_files(&[], &[]), Err(LengthControlError::NoFile)));
+}
+
+#[test]
+fn sums_alone_cannot_choose_the_strength() {
+    let pairs = [pair("a", (10, 20), Some(2.0)), pair("b", (10, 5), Some(1.3))];
+    let error = length_controlled(&pairs, &control(), Strength::CrossValidated).unwrap_err();
+    assert!(matches!(error, LengthControlError::NoTargets));
 }

@@ -1,24 +1,29 @@
 //! `judge`: measure answers, and compare them with an opponent's.
 
+use std::borrow::Cow;
+
 use indexmap::IndexMap;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::Value;
 
 use super::{Device, Precision, StageParams};
 use crate::Kind;
+use crate::judging::{CUSTOM, LOCAL, NAMED, Prices};
 
 /// Parameters of `judge`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct JudgeParams {
-    /// Who compares: `local` (the model of the slot `model`), or the name of a public AlpacaEval annotator.
+    /// Who compares: `local` (the model of the slot `model`), `custom`, or the name of a public AlpacaEval annotator.
     pub annotator: Option<String>,
     /// Measures that need no judge.
     pub metrics: Vec<Measure>,
-    /// The service that a named annotator asks.
+    /// Prompt and parser of `annotator: custom`.
+    pub custom: Option<CustomAnnotator>,
+    /// The service that a named or custom annotator asks.
     pub endpoint: Option<Endpoint>,
-    /// Stop cleanly before this much is spent.
+    /// Stop cleanly before this stage's comparisons, those paid for earlier among them, have cost more.
     pub max_cost_usd: Option<f64>,
     /// Requests at a time.
     pub concurrency: u64,
@@ -72,20 +77,120 @@ pub struct Endpoint {
     /// Command that starts a local server; `{port}` is filled in.
     #[serde(default)]
     pub serve: Option<String>,
+    /// Seconds after which a request is given up and made anew.
+    #[serde(default = "patience_seconds")]
+    pub timeout_seconds: u64,
+}
+
+fn patience_seconds() -> u64 {
+    120
+}
+
+/// A judge of one's own: a prompt in AlpacaEval's form and how its answers are read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CustomAnnotator {
+    /// Path of the prompt in the input `annotators`: ChatML with `{instruction}`, `{output_1}` and `{output_2}`.
+    pub prompt: String,
+    /// How an answer is read.
+    pub parser: CustomParser,
+    /// Longest answer.
+    #[serde(default = "one_token")]
+    pub max_tokens: u64,
+    /// Temperature of sampling.
+    #[serde(default)]
+    pub temperature: f64,
+}
+
+fn one_token() -> u64 {
+    1
+}
+
+/// How the answer of a custom annotator is read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum CustomParser {
+    /// From the log-probabilities of two tokens: the names of the first and the second output.
+    Logprob {
+        /// Says that the first output is better.
+        first: String,
+        /// Says that the second output is better.
+        second: String,
+    },
+    /// From a list of {model, rank}, as a Python or JSON literal.
+    Ranking {
+        /// The name of the first output.
+        #[serde(default = "model_1")]
+        model_1: String,
+    },
+    /// From the one match of two expressions.
+    Regex {
+        /// Says that the first output is better.
+        first: String,
+        /// Says that the second output is better.
+        second: String,
+    },
+}
+
+fn model_1() -> String {
+    "model_1".to_owned()
 }
 
 /// Options of the length-controlled win rate.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LengthControl {
-    /// Inverse strength of the L1 penalty; 2.7826 is what the public fit chooses for most models.
+    /// Inverse strength of the L1 penalty: a number, or `cv`, which chooses it by cross-validation as the public fit does.
     #[serde(rename = "C")]
-    pub c: f64,
+    pub c: Strength,
 }
 
-impl Default for LengthControl {
+/// Inverse strength of the L1 penalty.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Strength {
+    /// This value.
+    Value(f64),
+    /// The best of ten values in five folds.
+    CrossValidated,
+}
+
+impl Strength {
+    const CROSS_VALIDATED: &'static str = "cv";
+}
+
+impl Default for Strength {
+    /// What the public fit chooses for most models.
     fn default() -> Self {
-        Self { c: 2.7826 }
+        Self::Value(2.7826)
+    }
+}
+
+impl Serialize for Strength {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Value(value) => serializer.serialize_f64(*value),
+            Self::CrossValidated => serializer.serialize_str(Self::CROSS_VALIDATED),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Strength {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::String(text) if text == Self::CROSS_VALIDATED => Ok(Self::CrossValidated),
+            Value::Number(number) => Ok(Self::Value(number.as_f64().unwrap_or(f64::NAN))),
+            other => Err(de::Error::custom(format!("invalid type: {other}, expected a number or cv"))),
+        }
+    }
+}
+
+impl JsonSchema for Strength {
+    fn schema_name() -> Cow<'static, str> {
+        "Strength".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [{ "type": "number", "exclusiveMinimum": 0 }, { "const": Self::CROSS_VALIDATED }] })
     }
 }
 
@@ -94,6 +199,7 @@ impl Default for JudgeParams {
         Self {
             annotator: None,
             metrics: vec![Measure::RougeL, Measure::Length, Measure::Repetition],
+            custom: None,
             endpoint: None,
             max_cost_usd: None,
             concurrency: 4,
@@ -108,16 +214,27 @@ impl Default for JudgeParams {
 
 impl StageParams for JudgeParams {
     const KIND: Kind = Kind::Judge;
-    const NOT_IN_KEY: &'static [&'static str] =
-        &["concurrency", "device", "max_cost_usd", "endpoint.key_env", "endpoint.prices", "endpoint.serve"];
+    const NOT_IN_KEY: &'static [&'static str] = &[
+        "concurrency",
+        "device",
+        "max_cost_usd",
+        "endpoint.key_env",
+        "endpoint.prices",
+        "endpoint.serve",
+        "endpoint.timeout_seconds",
+    ];
 
     /// Without an annotator nothing is compared; a local one asks both orders and draws nothing.
     fn prune(&self, value: &mut Value) {
         if self.annotator.is_none() {
-            ["endpoint", "calibrate", "precision", "seed"].iter().for_each(|path| super::remove(value, path));
+            ["custom", "endpoint", "calibrate", "precision", "seed"].iter().for_each(|path| super::remove(value, path));
         }
         if self.annotator.as_deref() == Some("local") {
-            ["endpoint", "seed"].iter().for_each(|path| super::remove(value, path));
+            let dead: &[&str] =
+                if self.calibrate.is_some() { &["custom", "endpoint"] } else { &["custom", "endpoint", "seed"] };
+            dead.iter().for_each(|path| super::remove(value, path));
+        } else {
+            super::remove(value, "precision");
         }
     }
 
@@ -126,8 +243,49 @@ impl StageParams for JudgeParams {
         if self.concurrency == 0 {
             problems.push(("concurrency", "0 requests at a time never end".to_owned()));
         }
+        if matches!(self.length_control.c, Strength::Value(c) if !(c.is_finite() && c > 0.0)) {
+            problems.push(("length_control.C", "a positive number or cv is wanted".to_owned()));
+        }
+        problems.extend(self.problems_of_annotator());
         if self.annotator.is_none() && self.metrics.is_empty() {
             problems.push(("metrics", "neither an annotator nor a measure is left to do".to_owned()));
+        }
+        problems
+    }
+}
+
+impl JudgeParams {
+    fn problems_of_annotator(&self) -> Vec<(&'static str, String)> {
+        let mut problems = Vec::new();
+        let Some(annotator) = self.annotator.as_deref() else { return problems };
+        let is_local = annotator == LOCAL;
+        if !is_local && annotator != CUSTOM && !NAMED.contains(&annotator) {
+            problems.push(("annotator", format!("`{annotator}` is none of local, custom, {}", NAMED.join(", "))));
+        } else if !is_local && self.endpoint.is_none() {
+            problems.push(("annotator", format!("`{annotator}` asks a service: say `endpoint: {{ model: … }}`")));
+        }
+        if annotator == CUSTOM && self.custom.is_none() {
+            problems.push(("annotator", "`custom` needs `custom: { prompt: FILE, parser: … }`".to_owned()));
+        }
+        if let Some(endpoint) = &self.endpoint {
+            if endpoint.timeout_seconds == 0 {
+                problems.push(("endpoint.timeout_seconds", "no request ends in 0 seconds".to_owned()));
+            }
+            let prices = endpoint.prices.iter().flatten();
+            for (name, price) in prices {
+                if !(["input", "output"].contains(&name.as_str()) && price.is_finite() && *price >= 0.0) {
+                    problems.push((
+                        "endpoint.prices",
+                        "`input` and `output` in dollars per million tokens are wanted".to_owned(),
+                    ));
+                }
+            }
+            if self.max_cost_usd.is_some() && Prices::of(endpoint).is_none() {
+                problems.push(("max_cost_usd", "without `endpoint.prices` nothing tells what is spent".to_owned()));
+            }
+        }
+        if self.max_cost_usd.is_some_and(|cap| !(cap.is_finite() && cap >= 0.0)) {
+            problems.push(("max_cost_usd", "an amount of dollars is wanted".to_owned()));
         }
         problems
     }

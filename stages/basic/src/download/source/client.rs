@@ -7,12 +7,12 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use neftpipe_protocol::Failure;
-use neftpipe_protocol::worker::{Job, io_failure};
+use neftpipe_protocol::worker::Job;
 use ureq::http::{Response, StatusCode};
-use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body};
 
 use crate::download::Halt;
+use crate::web;
 
 /// Attempts in a row that bring nothing before a source is given up.
 const ATTEMPTS: u32 = 5;
@@ -141,10 +141,10 @@ impl Client {
     /// Where `SSL_CERT_FILE` cannot be read.
     pub fn new() -> Result<Self, Failure> {
         let config = Agent::config_builder()
-            .user_agent(concat!("neftpipe/", env!("CARGO_PKG_VERSION")))
+            .user_agent(web::USER_AGENT)
             .http_status_as_error(false)
             .redirect_auth_headers(ureq::config::RedirectAuthHeaders::SameHost)
-            .tls_config(TlsConfig::builder().root_certs(trusted()?).build())
+            .tls_config(web::trusted()?)
             .timeout_connect(Some(PATIENCE))
             .timeout_recv_response(Some(PATIENCE))
             .timeout_per_read(Some(PATIENCE))
@@ -237,24 +237,4 @@ fn trouble(url: &str, error: &ureq::Error) -> Trouble {
 fn short(body: &str) -> Option<String> {
     let line = body.trim().lines().next().unwrap_or_default().trim();
     (!line.is_empty() && !line.starts_with('<') && line.len() <= 300).then(|| line.to_owned())
-}
-
-/// The certificates of `SSL_CERT_FILE` where it is set, else Mozilla's.
-fn trusted() -> Result<RootCerts, Failure> {
-    let Some(path) = std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()) else {
-        return Ok(RootCerts::WebPki);
-    };
-    let pem = std::fs::read(&path).map_err(|error| {
-        io_failure("read", path.as_ref(), &error).with_hint("SSL_CERT_FILE names the certificates to trust")
-    })?;
-    let certificates: Vec<_> = parse_pem(&pem)
-        .filter_map(|item| match item {
-            Ok(PemItem::Certificate(certificate)) => Some(certificate),
-            _ => None,
-        })
-        .collect();
-    if certificates.is_empty() {
-        return Err(Failure::environment(format!("{}: SSL_CERT_FILE holds no certificate", path.display())));
-    }
-    Ok(RootCerts::from(certificates))
 }

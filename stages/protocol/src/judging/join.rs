@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use neftpipe_protocol::Failure;
-use neftpipe_protocol::artifact::AnswerRow;
+use crate::Failure;
+use crate::artifact::AnswerRow;
 
 /// An answer and the reference's answer to the same prompt.
 #[derive(Debug, Clone, Copy, PartialEq)]

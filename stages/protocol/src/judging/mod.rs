@@ -1,0 +1,89 @@
+//! What is compared when answers are judged, and what asking a service for it may cost: shared by the worker that asks and by
+//! the plan that tells what asking will take. It asks nobody.
+
+mod join;
+mod price;
+mod retired;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+pub use join::{Pair, join, one_text};
+pub use price::{Prices, Usage};
+pub use retired::is_retired;
+
+use crate::params::JudgeParams;
+use crate::{Digest, KeyHasher};
+
+/// The annotator that asks the model of the slot `model`.
+pub const LOCAL: &str = "local";
+/// The annotator whose prompt and parser stand in the parameters.
+pub const CUSTOM: &str = "custom";
+/// The public annotators that are known by name.
+pub const NAMED: [&str; 5] = [
+    "weighted_alpaca_eval_gpt4_turbo",
+    "alpaca_eval_clf_gpt4_turbo",
+    "alpaca_eval_gpt4",
+    "alpaca_eval_gpt4_turbo_fn",
+    "chatgpt_fn",
+];
+
+/// Two answers to compare.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// What was asked, with its input after a blank line where it has one.
+    pub instruction: String,
+    /// The opponent's answer.
+    pub output_1: String,
+    /// The model's answer.
+    pub output_2: String,
+}
+
+/// Who is asked over the network, in all that decides what it says: it names comparisons.
+#[derive(Debug, Clone)]
+pub struct Asker(Digest);
+
+impl Asker {
+    /// The service of these parameters, with prompts from an input of this content. None where no service is asked.
+    pub fn new(params: &JudgeParams, annotators: Digest) -> Option<Self> {
+        let (annotator, endpoint) = (params.annotator.as_deref()?, params.endpoint.as_ref()?);
+        let custom = serde_json::to_value(&params.custom).expect("parameters serialise");
+        let digest = KeyHasher::new("neftpipe 2026 judging service v1")
+            .add(annotator)
+            .add(&annotators)
+            .add(&custom)
+            .add(&endpoint.model)
+            .add(&params.seed)
+            .finish();
+        Some(Self(digest))
+    }
+
+    /// The name under which a comparison is kept, so that it is paid for once.
+    pub fn name(&self, comparison: &Comparison) -> String {
+        let Comparison { instruction, output_1, output_2 } = comparison;
+        let mut hasher = KeyHasher::new("neftpipe 2026 asked comparison v1");
+        hasher.add(&self.0).add(instruction).add(output_1).add(output_2).finish().to_string()
+    }
+}
+
+/// Of the parameters that enter a judge's key, those that decide what it says of a comparison. Where a service listens is
+/// none of them: a model is known by its name.
+pub fn naming_params(key: &Value) -> Value {
+    let mut named = Map::new();
+    for name in ["annotator", "custom", "precision", "seed"] {
+        named.extend(key.get(name).map(|value| (name.to_owned(), value.clone())));
+    }
+    named.extend(key.pointer("/endpoint/model").map(|model| ("model".to_owned(), model.clone())));
+    Value::Object(named)
+}
+
+/// A comparison that was asked and paid for: a line of the rows that outlive a stage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AskedRow {
+    /// [`Asker::name`] of the comparison.
+    pub id: String,
+    /// The answer, as the service gave it. Null where it refused the comparison for good.
+    pub choice: Value,
+    /// Tokens that it counted.
+    pub usage: Usage,
+}
