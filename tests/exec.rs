@@ -71,6 +71,7 @@ impl Bench {
             lineage: None,
             base: self.folder.path().to_owned(),
             resolved: None,
+            budget: None,
             torch_worker: None,
             offline: false,
             threads: 1,

@@ -38,6 +38,15 @@ struct State {
     density: Option<f64>,
 }
 
+impl State {
+    fn learn(&mut self, bytes: usize, usage: Usage) {
+        if usage.prompt_tokens > 0 {
+            let density = usage.prompt_tokens as f64 / bytes.max(1) as f64;
+            self.density = Some(self.density.map_or(density, |known| known.max(density)));
+        }
+    }
+}
+
 /// A request's part.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Reserved {
@@ -52,10 +61,12 @@ pub enum Reserved {
 }
 
 impl Budget {
-    /// A budget from which so much went for comparisons of earlier work.
-    pub fn new(prices: Option<Prices>, cap: Option<f64>, run: Option<&RunBudget>, known: &[Usage]) -> Self {
-        let spent = prices.map_or(0.0, |prices| known.iter().map(|&usage| prices.cost(usage)).sum());
-        let state = Mutex::new(State { spent, ..State::default() });
+    /// A budget from which some went for comparisons of earlier work: bytes of their prompts, and what was counted.
+    pub fn new(prices: Option<Prices>, cap: Option<f64>, run: Option<&RunBudget>, known: &[(usize, Usage)]) -> Self {
+        let spent = prices.map_or(0.0, |prices| known.iter().map(|&(_, usage)| prices.cost(usage)).sum());
+        let mut state = State { spent, ..State::default() };
+        known.iter().for_each(|&(bytes, usage)| state.learn(bytes, usage));
+        let state = Mutex::new(state);
         Self { prices, cap, run: run.map(Ledger::new), state, settled: Condvar::new() }
     }
 
@@ -67,6 +78,14 @@ impl Budget {
         let Some(prices) = self.prices else { return Ok(Reserved::Granted(0.0)) };
         let mut state = self.state();
         loop {
+            // One answer is waited for before there are several: it tells what the others will cost.
+            if self.is_bounded() && state.density.is_none() && state.under_way > 0 {
+                if stop() {
+                    return Ok(Reserved::Stopped);
+                }
+                state = self.wait(state);
+                continue;
+            }
             let amount = prices.cost(expected(bytes, max_tokens, state.density));
             let over_stage = self.cap.is_some_and(|cap| state.spent + state.aside + amount > cap);
             let over_run = match &self.run {
@@ -84,8 +103,17 @@ impl Budget {
             if stop() {
                 return Ok(Reserved::Stopped);
             }
-            state = self.settled.wait_timeout(state, TICK).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.wait(state);
         }
+    }
+
+    fn is_bounded(&self) -> bool {
+        self.cap.is_some() || self.run.is_some()
+    }
+
+    /// Waits until a request is settled, or a while.
+    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.settled.wait_timeout(state, TICK).unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// Puts what a request cost in the place of what was set aside; nothing where it got no answer.
@@ -99,10 +127,7 @@ impl Budget {
         state.under_way -= 1;
         state.aside = if state.under_way == 0 { 0.0 } else { state.aside - aside };
         state.spent += paid;
-        if let Some(usage) = usage.filter(|usage| usage.prompt_tokens > 0) {
-            let density = usage.prompt_tokens as f64 / bytes.max(1) as f64;
-            state.density = Some(state.density.map_or(density, |known| known.max(density)));
-        }
+        usage.into_iter().for_each(|usage| state.learn(bytes, usage));
         drop(state);
         self.settled.notify_all();
         match &self.run {
@@ -189,8 +214,8 @@ mod tests {
 
     #[test]
     fn the_cap_counts_earlier_work_and_learns_from_answers() {
-        let budget = Budget::new(prices(), Some(100.0), None, &[usage(30)]);
-        // 40 bytes are taken for 10 tokens at first, a dollar each.
+        let budget = Budget::new(prices(), Some(100.0), None, &[(120, usage(30))]);
+        // Four bytes were a token, which costs a dollar.
         assert_eq!(budget.reserve(40, 0, || false).unwrap(), Reserved::Granted(10.0));
         budget.settle(10.0, 40, Some(usage(40))).unwrap();
         assert_eq!(budget.spent(), Some(70.0));

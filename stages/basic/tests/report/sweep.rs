@@ -136,6 +136,7 @@ pub fn write(dir: &Path, sweep: Sweep, params: &Value) -> PathBuf {
         lineage: sweep.with_lineage.then_some(Lineage { stages: lineage }),
         base: dir.to_owned(),
         resolved: None,
+        budget: None,
         torch_worker: None,
         offline: true,
         threads: 2,

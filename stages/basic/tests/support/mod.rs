@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use neftpipe_protocol::request::{EVENTS_FILE, REQUEST_FILE, RESULT_FILE};
@@ -59,6 +59,12 @@ impl Workplace {
         folder
     }
 
+    /// All files below the place.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let entries = walkdir::WalkDir::new(self.folder.path()).into_iter().map(Result::unwrap);
+        entries.filter(|entry| entry.file_type().is_file()).map(walkdir::DirEntry::into_path).collect()
+    }
+
     /// Runs a stage in a fresh attempt of this name. Inputs are slots with types and folders.
     pub fn run(&self, name: &str, kind: Kind, params: Value, inputs: &[(&str, &str, &Path)]) -> Attempt {
         self.run_with(name, kind, params, inputs, json!({}))
@@ -78,6 +84,19 @@ impl Workplace {
 
     /// Starts a stage.
     pub fn start(&self, name: &str, kind: Kind, params: Value, inputs: &[(&str, &str, &Path)], more: Value) -> Running {
+        self.start_in(name, kind, params, inputs, more, &[])
+    }
+
+    /// Starts a stage with further variables in its environment.
+    pub fn start_in(
+        &self,
+        name: &str,
+        kind: Kind,
+        params: Value,
+        inputs: &[(&str, &str, &Path)],
+        more: Value,
+        variables: &[(&str, &str)],
+    ) -> Running {
         let folder = self.path(name);
         fs::create_dir_all(folder.join("out")).unwrap();
         let mut slots = Map::new();
@@ -96,7 +115,9 @@ impl Workplace {
         let file = folder.join(REQUEST_FILE);
         fs::write(&file, request.to_string()).unwrap();
         let mut worker = Command::new(env!("CARGO_BIN_EXE_neftpipe-stage"));
-        let child = worker.args(["exec", "--request"]).arg(&file).stderr(Stdio::null()).spawn().unwrap();
+        let log = fs::File::create(folder.join("stderr.log")).unwrap();
+        worker.args(["exec", "--request"]).arg(&file).envs(variables.iter().copied()).stderr(log);
+        let child = worker.spawn().unwrap();
         Running { child, folder }
     }
 }
@@ -118,6 +139,19 @@ impl Running {
         }
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
         self.finish()
+    }
+}
+
+impl Running {
+    /// Kills the worker as soon as this file of the attempt holds so many lines. Returns the attempt's folder.
+    pub fn kill_after(mut self, file: &str, lines: usize) -> PathBuf {
+        let path = self.folder.join(file);
+        while !fs::read_to_string(&path).is_ok_and(|text| text.matches('\n').count() >= lines) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.folder
     }
 }
 

@@ -44,7 +44,7 @@ pub fn judge(
         (0..names.len()).filter(|&at| seen.insert(names[at].as_str()) && !answers.contains_key(&names[at])).collect();
     let mut judged = Judged { judged: open.len() as u64, reused: known as u64, ..Judged::default() };
     if !open.is_empty() {
-        let paid: Vec<Usage> = answers.values().map(|row| row.usage).collect();
+        let paid = paid(endpoint, annotator, comparisons, &names, &answers)?;
         let budget = Budget::new(Prices::of(endpoint), params.max_cost_usd, job.request.budget.as_ref(), &paid);
         check_budget(job, endpoint)?;
         let list = List { comparisons, names: &names, open: &open, known };
@@ -62,6 +62,28 @@ pub fn judge(
     };
     judged.opinions = comparisons.iter().zip(&names).map(opinion).collect::<Result<_, _>>()?;
     Ok(Some(judged))
+}
+
+/// What was paid for earlier: bytes of the prompts, and the tokens that were counted.
+fn paid(
+    endpoint: &Endpoint,
+    annotator: &Annotator,
+    comparisons: &[Comparison],
+    names: &[String],
+    answers: &HashMap<String, AskedRow>,
+) -> Result<Vec<(usize, Usage)>, Failure> {
+    let known =
+        comparisons.iter().zip(names).filter_map(|(comparison, name)| Some((name, (comparison, answers.get(name)?))));
+    let known: HashMap<_, _> = known.collect(); // each once
+    let size = |(comparison, row): (&Comparison, &AskedRow)| {
+        Ok((bytes(&annotator.request(&endpoint.model, comparison)?), row.usage))
+    };
+    known.into_values().map(size).collect()
+}
+
+/// Bytes of a request's messages.
+fn bytes(body: &Value) -> usize {
+    body["messages"].to_string().len()
 }
 
 /// What is to be asked.
@@ -146,8 +168,7 @@ const WITHOUT_LOG_PROBABILITIES: &str = "this annotator reads log-probabilities 
 
 fn item(list: &List<'_>, at: usize, endpoint: &Endpoint, annotator: &Annotator) -> Result<Item, Failure> {
     let body = annotator.request(&endpoint.model, &list.comparisons[at])?;
-    let bytes = body["messages"].to_string().len();
-    Ok(Item { id: list.names[at].clone(), body, bytes })
+    Ok(Item { id: list.names[at].clone(), bytes: bytes(&body), body })
 }
 
 /// Says what is about to be asked, and what it will cost.
