@@ -39,6 +39,11 @@ fn results_can_be_looked_at_copied_and_explained() {
     let shown = project.neftpipe(&["show", "copy/answers.json", "--json"]).exits(0).json();
     assert_eq!(shown["metrics"]["answers"], answers.as_array().unwrap().len());
     project.neftpipe(&["export", "answers[variant=plain]", "copy"]).exits(2);
+    project.neftpipe(&["export", "train[variant=neft5]", "adapter"]).exits(0);
+    assert!(project.file("adapter/adapter_model.safetensors").is_file());
+    let events = std::fs::read(project.file("adapter/events.out.tfevents.neftpipe")).unwrap();
+    let tags = |tag: &[u8]| events.windows(tag.len()).filter(|bytes| *bytes == tag).count();
+    assert_eq!((tags(b"train/loss"), tags(b"probe/heldout_loss"), tags(b"rows/train_loss")), (4, 1, 1));
 
     let file = project.neftpipe(&["show", "answers[variant=plain]", "answers.json"]).exits(0).stdout;
     assert_eq!(serde_json::from_str::<serde_json::Value>(&file).unwrap(), answers);
@@ -180,4 +185,34 @@ fn commands_of_one_s_own_are_keyed_by_what_they_are_made_of() {
     assert_eq!(run(&project)["executed"], 0, "the key leaves the note out");
     project.edit("pattern.sh", "echo", "printf '%s\\n'");
     assert_eq!(run(&project)["executed"], 2, "the script is new, and yields the same bytes");
+}
+
+#[test]
+fn a_merged_export_answers_as_the_adapter_does() {
+    let project = Project::tiny();
+    project.run();
+    let merged =
+        project.neftpipe(&["export", "train[variant=neft5]", "merged/model", "--merged", "--json"]).exits(0).json();
+    assert!(merged["copies"][0]["merged"]["changed"].as_u64().unwrap() > 0, "{merged}");
+    for name in ["config.json", "model.safetensors", "tokenizer.json"] {
+        assert!(project.file("merged/model").join(name).is_file(), "{name}");
+    }
+    let pipeline = "version: 1\nname: merged\nstages:\n  \
+        model: { download: { from: \"file:merged/model\", as: model } }\n  \
+        data: { download: { from: \"file:arithmetic.json\", format: alpaca } }\n  \
+        tokens: { needs: { dataset: data, tokenizer: model }, tokenize: { template: alpaca, max_length: 256, holdout: 0.2, trained: 4 } }\n  \
+        answers: { needs: { model: model, prompts: tokens.heldout }, generate: { template: alpaca, max_new_tokens: 6 } }\n";
+    project.write("merged.yaml", pipeline);
+    let outputs = |reference: &str| -> Vec<String> {
+        let text = project.neftpipe(&["show", reference, "answers.json"]).exits(0).stdout;
+        let answers: serde_json::Value = serde_json::from_str(&text).unwrap();
+        answers.as_array().unwrap().iter().map(|row| row["output"].as_str().unwrap().to_owned()).collect()
+    };
+    let with_adapter = outputs("answers[variant=neft5]");
+    project.neftpipe(&["run", "merged.yaml"]).exits(0);
+    assert_eq!(outputs("merged:answers"), with_adapter);
+
+    let refused = project.neftpipe(&["export", "tokens", "elsewhere", "--merged"]).exits(2).stderr;
+    assert!(refused.contains("--merged is for adapters"), "{refused}");
+    assert!(!project.file("elsewhere").exists());
 }

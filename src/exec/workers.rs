@@ -7,9 +7,11 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
 use indexmap::IndexMap;
+use neftpipe_protocol::question::{Answer, Question};
 use neftpipe_protocol::request::Describe;
 use neftpipe_protocol::worker::write_json;
 use neftpipe_protocol::{Failure, Kind, PROTOCOL_VERSION};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 const BASIC: &str = "neftpipe-stage";
@@ -73,6 +75,38 @@ impl Workers {
     /// Where it cannot be found.
     pub fn torch(&self) -> Result<PathBuf, Failure> {
         self.find(TORCH)
+    }
+
+    /// Asks the worker that needs tensors. What it prints is not shown.
+    ///
+    /// # Errors
+    /// Where it cannot be found or started, or has no answer.
+    pub fn ask_torch<A: DeserializeOwned>(&self, question: &Question) -> Result<A, Failure> {
+        let worker = self.find(TORCH)?;
+        let folder = tempfile::tempdir()
+            .map_err(|error| Failure::environment(format!("no temporary folder can be made: {error}")))?;
+        let (asked, answered) = (folder.path().join("question.json"), folder.path().join("answer.json"));
+        write_json(&asked, question)?;
+        let output = Command::new(&worker).arg("ask").args([&asked, &answered]).stdin(Stdio::null()).output();
+        let output = output.map_err(|error| {
+            Failure::environment(format!("the worker {} does not start: {error}", worker.display())).with_hint(HINT)
+        })?;
+        let died = || {
+            let said = String::from_utf8_lossy(&output.stderr);
+            Failure::environment(format!(
+                "the worker {} gave no answer ({}): {}",
+                worker.display(),
+                output.status,
+                said.trim()
+            ))
+            .with_hint(HINT)
+        };
+        let answer = fs::read(&answered).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).ok_or_else(died)?;
+        match answer {
+            Answer::Failed(failure) => Err(failure),
+            Answer::Answered { answer } => serde_json::from_value(answer)
+                .map_err(|error| Failure::internal(format!("the worker's answer is not one: {error}"))),
+        }
     }
 
     /// Every worker that can be found, with what it says of itself.

@@ -9,3 +9,4 @@ pub mod outcome;
 pub mod printer;
 pub mod progress;
 pub mod table;
+pub mod tensorboard;

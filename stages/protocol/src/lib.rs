@@ -12,6 +12,7 @@ pub mod failure;
 pub mod judging;
 pub mod kind;
 pub mod params;
+pub mod question;
 pub mod random;
 pub mod request;
 pub mod scoring;

@@ -1,4 +1,4 @@
-//! The frame of a worker program: `describe`, `exec --request FILE`, events, the result file, and stopping when asked.
+//! The frame of a worker program: `describe`, `exec --request FILE`, `ask`, events, the result file, and stopping when asked.
 //!
 //! It knows the files of the protocol, not what any kind does.
 
@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use crate::artifact::Metrics;
 use crate::event::{Event, EventBody, Saved};
+use crate::question::{Answer, Question};
 use crate::request::{Describe, EVENTS_FILE, Input, RESULT_FILE, ROWS_FILE, Request, StageResult, Success};
 use crate::{Failure, Kind, PROTOCOL_VERSION};
 
@@ -31,6 +32,14 @@ pub trait Worker {
     /// # Errors
     /// The failure that the person should read.
     fn execute(&self, job: &Job) -> Result<Outcome, Failure>;
+
+    /// Answers a question, if it knows any.
+    ///
+    /// # Errors
+    /// The failure that the person should read.
+    fn answer(&self, question: &Question) -> Result<Value, Failure> {
+        Err(Failure::internal(format!("{} answers no questions: {question:?}", self.describe().worker)))
+    }
 }
 
 /// How a stage ended without failing.
@@ -62,8 +71,11 @@ pub fn run(worker: &impl Worker) -> ExitCode {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["describe"] => describe(worker),
         ["exec", "--request", path] => exec(worker, Path::new(path)),
+        ["ask", question, answer] => ask(worker, Path::new(question), Path::new(answer)),
         _ => {
-            eprintln!("usage: describe | exec --request FILE (this program is started by neftpipe)");
+            eprintln!(
+                "usage: describe | exec --request FILE | ask QUESTION ANSWER (this program is started by neftpipe)"
+            );
             ExitCode::from(2)
         }
     }
@@ -74,6 +86,27 @@ fn describe(worker: &impl Worker) -> ExitCode {
     match writeln!(std::io::stdout(), "{line}") {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn ask(worker: &impl Worker, question: &Path, answer: &Path) -> ExitCode {
+    let parse = |text: Vec<u8>| {
+        serde_json::from_slice(&text)
+            .map_err(|error| Failure::internal(format!("{}: not a question: {error}", question.display())))
+    };
+    let read = || fs::read(question).map_err(|error| io_failure("read", question, &error)).and_then(parse);
+    let answered = catch_unwind(AssertUnwindSafe(|| worker.answer(&read()?)));
+    let said = match answered {
+        Ok(Ok(answer)) => Answer::Answered { answer },
+        Ok(Err(failure)) => Answer::Failed(failure),
+        Err(panic) => Answer::Failed(Failure::internal(panic_message(panic.as_ref()))),
+    };
+    match write_json(answer, &said) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::FAILURE
+        }
     }
 }
 

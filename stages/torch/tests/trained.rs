@@ -4,14 +4,15 @@
 
 mod support;
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use neftpipe_stage_torch::lora;
 use neftpipe_stage_torch::model::{Llama, Rows};
 use neftpipe_stage_torch::tensor_file;
-use serde_json::json;
-use support::{Row, Stage, golden_rows, goldens, write_json};
+use serde_json::{Value, json};
+use support::{Row, Stage, golden_rows, goldens, read_json, write_json};
 use tch::{Device, Kind};
 
 /// `peft_roundtrip.py` ends so where Python has no peft.
@@ -98,4 +99,59 @@ fn transformers_loads_a_fully_trained_model() {
     let (model, folder) = (stage.out("model"), stage.folder.path());
     write_logits(&load(&model), folder);
     run_python(&[&model, &folder.join("rows.json"), &folder.join("logits.safetensors")], Some(COMPARE_MODEL));
+}
+
+/// Asks the worker to merge an adapter into the goldens' model; returns its answer and the folder.
+fn merged(stage: &Stage, precision: &str) -> (Value, PathBuf) {
+    let (folder, base) = (stage.folder.path(), goldens().join("training/model"));
+    let out = folder.join(format!("merged-{precision}"));
+    fs::create_dir(&out).unwrap();
+    let (question, answer) = (folder.join("question.json"), folder.join("answer.json"));
+    let merge = json!({"model": base, "adapter": stage.out("adapter"), "out": out, "precision": precision});
+    write_json(&question, &json!({"merge": merge}));
+    assert!(Command::new(support::WORKER).arg("ask").args([&question, &answer]).status().unwrap().success());
+    let answer = read_json(&answer);
+    assert_eq!(answer["status"], "answered", "{answer}");
+    (answer["answer"].clone(), out)
+}
+
+fn greatest_distance(a: &Llama, b: &Llama) -> f64 {
+    let row = Rows::new([golden_rows()[41].0.as_slice()], Device::Cpu);
+    let logits = |model: &Llama| model.logits(&model.hidden_states(model.embed(row.ids()), &row));
+    (logits(a) - logits(b)).abs().max().double_value(&[])
+}
+
+#[test]
+fn a_merged_model_computes_what_the_adapter_computes_on_its_base() {
+    let lora = json!({"rank": 4, "targets": ["q_proj", "o_proj", "up_proj", "down_proj"]});
+    for (scope, sparsity) in [("", json!(null)), ("delta", json!({"scope": "delta", "target": 0.5, "every": 2}))] {
+        let params =
+            json!({"steps": 6, "batch": {"size": 4}, "learning_rate": 5e-2, "lora": lora, "sparsity": sparsity});
+        let (stage, base) = (train(params), goldens().join("training/model"));
+        let mut beside = load(&base);
+        lora::attach(&stage.out("adapter"), &mut beside).unwrap();
+        let (answer, folder) = merged(&stage, "f32");
+        let model = load(&folder);
+        assert!(greatest_distance(&model, &beside) < 1e-4, "{scope}");
+        assert!(greatest_distance(&model, &load(&base)) > 1e-2, "{scope}: it is more than its base");
+        let changed: i64 = load(&base)
+            .weights()
+            .iter()
+            .zip(model.weights())
+            .map(|((_, before), (_, after))| after.ne_tensor(before).sum(Kind::Int64).int64_value(&[]))
+            .sum();
+        assert_eq!(answer["changed"], changed, "{scope}");
+        if scope == "delta" {
+            let report = &read_json(&stage.out("adapter/metrics.json"))["sparsity"];
+            assert_eq!(answer["changed"], report["update_nonzeros"]);
+            assert_eq!(answer["bf16_surviving_share"], report["bf16_surviving_share"]);
+        }
+        let (_, rounded) = merged(&stage, "bf16");
+        assert_eq!(read_json(&rounded.join("config.json"))["torch_dtype"], "bfloat16");
+        let size = |folder: &Path| fs::metadata(folder.join("model.safetensors")).unwrap().len();
+        assert!(size(&rounded) < size(&folder) * 6 / 10);
+        write_logits(&beside, stage.folder.path());
+        let (rows, logits) = (stage.folder.path().join("rows.json"), stage.folder.path().join("logits.safetensors"));
+        run_python(&[&folder, &rows, &logits], Some(COMPARE_MODEL));
+    }
 }

@@ -9,7 +9,6 @@ mod data;
 mod loss;
 mod measured;
 mod optimizer;
-mod output;
 mod probe;
 mod sparsity;
 mod step;
@@ -34,6 +33,7 @@ use crate::dropout::StepDropout;
 use crate::lora;
 use crate::measure;
 use crate::model::{Llama, LlamaConfig};
+use crate::model_files::write_model;
 use crate::neft::StepNoise;
 
 use account::{Account, Stopping};
@@ -324,7 +324,7 @@ impl<'a> Trainer<'a> {
         let probe = self.choose_weights();
         let folder = self.job.output(name)?;
         if self.params.full {
-            output::write_model(&self.job.input("model")?.path, &self.model, &folder)?;
+            write_model(&self.job.input("model")?.path, &self.model, self.model.kind(), &folder)?;
         } else {
             lora::save(&folder, &self.model, &self.params.lora)?;
         }

@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::optimizer::{AdamW, Trained};
+use crate::changes::count;
 use crate::model::{Covers, Linear, Llama, Mask, Place};
-use select::count;
 
 /// Bits of an entry: in the mask, in the first mask, in any mask so far.
 const ACTIVE: i64 = 1;
@@ -220,19 +220,20 @@ impl Masks {
     }
 
     fn figures(&self, step: u64, new_entries: i64) -> MaskFigures {
-        let sum = |bit: i64| self.masked.iter().map(|it| count(&it.bits.bitwise_and(bit).ne(0))).sum::<i64>() as f64;
-        let kept = self.masked.iter().map(|it| {
-            let both = it.bits.bitwise_and(ACTIVE | FIRST).eq(ACTIVE | FIRST);
-            count(&both)
-        });
-        let (active, entries) = (sum(ACTIVE).max(1.0), self.entries() as f64);
+        let (kept, entries) = (self.sum(ACTIVE), self.entries() as f64);
+        let active = kept.max(1.0);
         MaskFigures {
             step,
-            sparsity: 1.0 - sum(ACTIVE) / entries,
+            sparsity: 1.0 - kept / entries,
             churn: new_entries as f64 / active,
-            overlap_with_first: kept.sum::<i64>() as f64 / active,
-            explored: sum(EXPLORED) / entries,
+            overlap_with_first: self.sum(ACTIVE | FIRST) / active,
+            explored: self.sum(EXPLORED) / entries,
         }
+    }
+
+    /// Entries of all masks that have these bits.
+    fn sum(&self, bits: i64) -> f64 {
+        self.masked.iter().map(|it| it.with(bits)).sum::<i64>() as f64
     }
 
     /// Whether the first mask is by gradient: nothing was learnt yet that would have a magnitude.
@@ -292,6 +293,11 @@ impl Masks {
 }
 
 impl Masked {
+    /// How many entries have these bits.
+    fn with(&self, bits: i64) -> i64 {
+        count(&self.bits.bitwise_and(bits).eq(bits))
+    }
+
     fn active(&self) -> Tensor {
         self.bits.bitwise_and(ACTIVE)
     }

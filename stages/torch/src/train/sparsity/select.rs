@@ -2,7 +2,9 @@
 //!
 //! All entries of a pool compete with one another; ties go to the lower index. Scores are from 0 up.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
+
+use crate::changes::count;
 
 /// The mask [n] after an update of one with these active entries: `keep` entries, of which k = min(⌊exchange·keep⌋, inactive
 /// before) are the best by `grow` among those that were inactive, the rest the best by `drop` among the active.
@@ -10,11 +12,6 @@ pub fn update(active: &Tensor, drop: &Tensor, grow: &Tensor, keep: i64, exchange
     let inactive = active.logical_not();
     let grown = ((exchange * keep as f64).floor() as i64).min(count(&inactive));
     top(drop, active, keep - grown).logical_or(&top(grow, &inactive, grown))
-}
-
-/// Entries of a mask.
-pub fn count(mask: &Tensor) -> i64 {
-    mask.sum(Kind::Int64).int64_value(&[])
 }
 
 /// (1 − s)·N, the half rounded to even.

@@ -1,4 +1,4 @@
-//! What a finished run leaves: an adapter in the files of PEFT, or a whole model in those of transformers.
+//! A whole model in the files of transformers, as fine-tuning or merging leaves it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,14 +11,14 @@ use tch::Kind;
 use crate::model::Llama;
 use crate::tensor_file;
 
-/// Writes all weights, `config.json` and the files beside them: what `transformers` loads.
+/// Writes all weights in a number format, `config.json` and the files beside them: what `transformers` loads.
 ///
 /// # Errors
 /// Where a file cannot be read or written.
-pub fn write_model(base: &Path, model: &Llama, folder: &Path) -> Result<(), Failure> {
-    let weights: Vec<_> = model.weights().into_iter().map(|(name, it)| (name, it.detach())).collect();
+pub fn write_model(base: &Path, model: &Llama, kind: Kind, folder: &Path) -> Result<(), Failure> {
+    let weights: Vec<_> = model.weights().into_iter().map(|(name, it)| (name, it.detach().to_kind(kind))).collect();
     tensor_file::write(&folder.join("model.safetensors"), &weights)?;
-    write_config(&base.join("config.json"), model.kind(), folder)?;
+    write_config(&base.join("config.json"), kind, folder)?;
     copy_companions(base, folder)
 }
 

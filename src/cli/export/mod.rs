@@ -1,8 +1,12 @@
 //! `neftpipe export`.
 
+mod merged;
+mod tensorboard;
+
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use neftpipe_protocol::params::Precision;
 use serde_json::json;
 
 use super::reference::Named;
@@ -10,7 +14,7 @@ use super::{CliError, CliResult, Context, reference};
 use crate::exit::Exit;
 use crate::store::{Materialize, Store};
 
-/// Copy an artifact out of the store.
+/// Copy an artifact out of the store; what was trained comes with an event file for TensorBoard.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
     /// `[PIPELINE:]INSTANCE[@RUN]`, as `tokens.heldout` or `train[variant=neft5,seed=0]`, or a digest's first digits.
@@ -19,6 +23,12 @@ pub struct ExportArgs {
     /// Where to: a folder that does not exist yet or is empty. Several artifacts get a folder each.
     #[arg(value_name = "DIR")]
     dir: PathBuf,
+    /// Write the model that an adapter makes of its base, in files that `transformers` loads.
+    #[arg(long)]
+    merged: bool,
+    /// Number format of a merged model: `f32`, or `bf16`, which takes half the room and rounds small changes away.
+    #[arg(long, value_name = "FORMAT", default_value = "f32", requires = "merged", value_parser = ["f32", "bf16"])]
+    precision: String,
 }
 
 pub(super) fn run(context: &Context, args: &ExportArgs) -> CliResult {
@@ -31,16 +41,36 @@ pub(super) fn run(context: &Context, args: &ExportArgs) -> CliResult {
     let mut copies = Vec::new();
     for named in &artifacts {
         let target = if several { args.dir.join(folder_name(&named.id)) } else { args.dir.clone() };
-        copy(&store, named, &target)?;
-        copies.push(json!({ "id": named.id, "digest": named.artifact.digest, "path": target }));
+        let mut told = json!({ "id": named.id, "digest": named.artifact.digest, "path": target });
+        let mut line = target.display().to_string();
+        if args.merged {
+            let merged = merged::merge(&store, named, &target, args.precision())?;
+            told["merged"] = json!(merged);
+            line += &format!("  {}", merged::text(&merged));
+        } else {
+            copy(&store, named, &target)?;
+            tensorboard::write(&target, seconds(&named.entry.created))?;
+        }
+        copies.push(told);
         if !context.printer.is_json() {
-            context.printer.line(target.display().to_string())?;
+            context.printer.line(line)?;
         }
     }
     if context.printer.is_json() {
         context.printer.json(&json!({ "version": 1, "copies": copies }))?;
     }
     Ok(Exit::Success)
+}
+
+impl ExportArgs {
+    fn precision(&self) -> Precision {
+        if self.precision == "bf16" { Precision::Bf16 } else { Precision::F32 }
+    }
+}
+
+/// Seconds since 1970 of a record's time.
+fn seconds(created: &str) -> f64 {
+    created.parse::<jiff::Timestamp>().map_or(0.0, |time| time.as_second() as f64)
 }
 
 fn copy(store: &Store, named: &Named, target: &Path) -> Result<(), CliError> {
