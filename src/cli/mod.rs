@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand, each an `Args` struct (its comments are the help) and one function.
 
+mod bill;
 mod cancel;
 mod completions;
 mod confirm;

@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::bill::Bill;
 use super::forecast::{Forecast, forecast, steps_text, training_steps};
 use super::graph::mark;
 use super::overrides::FileArgs;
@@ -38,8 +39,11 @@ pub(super) fn run(context: &Context, args: &PlanArgs) -> CliResult {
 pub(super) fn print(context: &Context, chosen: &Chosen, plan: &Plan) -> Result<(), CliError> {
     let forecast = forecast(&chosen.pipeline, plan, &chosen.store)?;
     let steps = training_steps(&chosen.pipeline, plan, &chosen.store)?;
+    let bill = Bill::new(&chosen.pipeline, plan, &chosen.store);
+    bill.warnings().into_iter().for_each(|warning| context.printer.warning(warning));
     if context.printer.is_json() {
         let mut value = json(&chosen.pipeline, plan);
+        add_bill(&mut value, plan, &bill);
         if let Some(steps) = steps {
             value["training_steps"] = json!(steps);
         }
@@ -48,7 +52,7 @@ pub(super) fn print(context: &Context, chosen: &Chosen, plan: &Plan) -> Result<(
         }
         return Ok(context.printer.json(&value)?);
     }
-    let forecasts = Forecasts { forecast: forecast.as_ref(), steps };
+    let forecasts = Forecasts { forecast: forecast.as_ref(), steps, bill: &bill };
     Ok(context.printer.line(text(&chosen.pipeline, plan, forecasts, context.printer.width()))?)
 }
 
@@ -56,6 +60,16 @@ pub(super) fn print(context: &Context, chosen: &Chosen, plan: &Plan) -> Result<(
 struct Forecasts<'a> {
     forecast: Option<&'a Forecast>,
     steps: Option<Steps>,
+    bill: &'a Bill,
+}
+
+fn add_bill(value: &mut Value, plan: &Plan, bill: &Bill) {
+    let planned = (0..plan.nodes.len()).filter(|&index| plan.nodes[index].is_some());
+    for (stage, index) in value["stages"].as_array_mut().into_iter().flatten().zip(planned) {
+        if let Some(judging) = bill.json_of(index) {
+            stage["judging"] = judging;
+        }
+    }
 }
 
 fn add_forecast(value: &mut Value, plan: &Plan, forecast: &Forecast) {
@@ -90,7 +104,7 @@ pub(super) fn json(pipeline: &Pipeline, plan: &Plan) -> Value {
 }
 
 fn text(pipeline: &Pipeline, plan: &Plan, forecasts: Forecasts<'_>, terminal: Option<usize>) -> String {
-    let Forecasts { forecast, steps } = forecasts;
+    let Forecasts { forecast, steps, bill } = forecasts;
     let counts = plan.counts();
     let mut text = format!(
         "{}: {} to run, {} waiting for them, {} cached{}\n",
@@ -105,6 +119,10 @@ fn text(pipeline: &Pipeline, plan: &Plan, forecasts: Forecasts<'_>, terminal: Op
     }
     if let Some(steps) = steps {
         text += &format!("{}\n", steps_text(steps));
+    }
+    let asked = bill.text();
+    if !asked.is_empty() {
+        text += &format!("{asked}\n");
     }
     for Outdated { kind, old, new, results } in plan.outdated(pipeline) {
         let (noun, them) = if results == 1 { ("result", "it as it is") } else { ("results", "them as they are") };

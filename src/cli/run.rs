@@ -41,8 +41,8 @@ pub struct RunArgs {
     /// GPUs that may be used: `0,1`.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     gpus: Option<Vec<String>>,
-    /// Ask first where the work will take longer, going by earlier runs: `1h`, `30m`.
-    #[arg(long, value_name = "TIME", value_parser = Limit::parse)]
+    /// Ask first where the work will take longer, going by earlier runs, or judges may cost more: `1h`, `$20`.
+    #[arg(long, value_name = "TIME|$N", value_parser = Limit::parse)]
     confirm_over: Option<Limit>,
     /// Let all stages together spend at most this much on judges that cost money; what is paid for is kept.
     #[arg(long, value_name = "N", value_parser = dollars)]

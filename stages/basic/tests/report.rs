@@ -99,6 +99,8 @@ fn the_page_is_whole_closed_and_safe() {
         "neft10",
         "untouched model",
         "demonstration: a small local judge",
+        sweep::LABEL,
+        "agrees with people on 75% of 98, kappa 0.51",
         "2 seeds an arm",
     ] {
         assert!(page.contains(text), "{text}");

@@ -4,7 +4,7 @@
 
 use neftpipe_measures::leaderboard::Annotation;
 use neftpipe_protocol::artifact::Metrics;
-use neftpipe_protocol::judging::{Comparison, Pair};
+use neftpipe_protocol::judging::{Comparison, Pair, comparison};
 use neftpipe_protocol::scoring::LabelScores;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -103,15 +103,6 @@ impl AnnotationRow {
             generator_2: self.generator_2.clone(),
             preference: self.preference,
         }
-    }
-}
-
-/// The comparison that a pair of answers asks for.
-pub fn comparison(pair: &Pair) -> Comparison {
-    Comparison {
-        instruction: pair.prompt(),
-        output_1: pair.reference.output.clone(),
-        output_2: pair.answer.output.clone(),
     }
 }
 

@@ -124,16 +124,14 @@ impl Budget {
         let Some(prices) = self.prices else { return Ok(()) };
         let paid = usage.map_or(0.0, |usage| prices.cost(usage));
         let mut state = self.state();
+        // The ledger first: whoever is waked by this must find the true sum.
+        let corrected = self.run.as_ref().map_or(Ok(()), |run| run.correct(paid - aside));
         state.under_way -= 1;
         state.aside = if state.under_way == 0 { 0.0 } else { state.aside - aside };
         state.spent += paid;
         usage.into_iter().for_each(|usage| state.learn(bytes, usage));
-        drop(state);
         self.settled.notify_all();
-        match &self.run {
-            Some(run) => run.correct(paid - aside),
-            None => Ok(()),
-        }
+        corrected
     }
 
     /// Dollars for the stage's comparisons so far, where there are prices.

@@ -1,10 +1,12 @@
 //! How far a judge agrees with published annotations: some of them judged anew.
 
+use std::collections::HashMap;
+
 use neftpipe_measures::agreement::agreement;
-use neftpipe_protocol::judging::Comparison;
+use neftpipe_protocol::Failure;
+use neftpipe_protocol::judging::{Comparison, Published, sampled};
 use neftpipe_protocol::params::JudgeParams;
 use neftpipe_protocol::worker::Job;
-use neftpipe_protocol::{Failure, KeyHasher};
 use serde::Serialize;
 
 use super::annotate::{AnnotationRow, Opinion};
@@ -25,54 +27,71 @@ pub struct Calibration {
     pub kappa: Option<f64>,
 }
 
-/// The published comparisons that are to be judged anew; none where no calibration is asked for. A larger sample holds a
-/// smaller one, so that only the others are asked.
-///
-/// # Errors
-/// Where the annotations cannot be read, or are too few.
-pub fn sample(job: &Job, params: &JudgeParams) -> Result<Vec<AnnotationRow>, Failure> {
-    let (Some(wanted), Some(input)) = (params.calibrate, job.optional_input("calibrate")) else {
-        return Ok(Vec::new());
-    };
-    let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
-    let mut rows = published::read(input)?;
-    rows.retain(|row| row.preference.is_some() && !row.is_identical());
-    if rows.len() < wanted {
-        return Err(Failure::usage(format!(
-            "calibrate: {wanted} of the published comparisons are wanted, and {} of {} have a preference",
-            input.stage,
-            rows.len()
-        )));
+/// Published comparisons that are judged anew; none where no calibration is asked for.
+#[derive(Debug, Default)]
+pub struct Sample {
+    annotator: String,
+    rows: Vec<(Comparison, Option<f64>)>,
+}
+
+impl Sample {
+    /// The sample that the parameters ask for.
+    ///
+    /// # Errors
+    /// Where the annotations cannot be read, or are too few.
+    pub fn read(job: &Job, params: &JudgeParams) -> Result<Self, Failure> {
+        let (Some(wanted), Some(input)) = (params.calibrate, job.optional_input("calibrate")) else {
+            return Ok(Self::default());
+        };
+        let rows = published::read(input)?;
+        let annotator = rows.first().map(|row| row.annotator.clone()).unwrap_or_default();
+        let name = |comparison: &Comparison| (comparison.instruction.clone(), comparison.output_2.clone());
+        let rows: Vec<Published> = rows.into_iter().map(published_row).collect();
+        let preferences: HashMap<_, _> = rows.iter().map(|row| (name(&row.comparison), row.preference)).collect();
+        let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+        let sample = sampled(rows, wanted, params.seed);
+        if sample.len() < wanted {
+            return Err(Failure::usage(format!(
+                "calibrate: {wanted} of the published comparisons are wanted, and {} of {} have a preference",
+                sample.len(),
+                input.stage,
+            )));
+        }
+        let with_preference = |one: Comparison| (preferences.get(&name(&one)).copied().flatten(), one);
+        let rows = sample.into_iter().map(with_preference).map(|(preference, one)| (one, preference)).collect();
+        Ok(Self { annotator, rows })
     }
-    rows.sort_by_cached_key(|row| {
-        let mut hasher = KeyHasher::new("neftpipe 2026 calibration sample v1");
-        hasher.add(&params.seed).add(&row.instruction).add(&row.output_1).add(&row.output_2).finish()
-    });
-    rows.truncate(wanted);
-    Ok(rows)
+
+    /// What is to be judged anew.
+    pub fn comparisons(&self) -> impl Iterator<Item = Comparison> {
+        self.rows.iter().map(|(comparison, _)| comparison.clone())
+    }
+
+    /// How far new opinions agree with the published ones.
+    ///
+    /// # Errors
+    /// Where none of them can be read.
+    pub fn calibration(&self, opinions: &[Opinion]) -> Result<Option<Calibration>, Failure> {
+        let sampled = self.rows.len();
+        if sampled == 0 {
+            return Ok(None);
+        }
+        let published: Vec<_> = self.rows.iter().map(|(_, preference)| *preference).collect();
+        let anew: Vec<_> = opinions.iter().map(|opinion| opinion.preference).collect();
+        let found = agreement(&published, &anew).ok_or_else(|| {
+            Failure::data(format!("calibrate: none of the {sampled} judgements made anew can be read"))
+        })?;
+        Ok(Some(Calibration {
+            annotator: self.annotator.clone(),
+            sampled,
+            n: found.n,
+            rate: found.rate,
+            kappa: found.kappa,
+        }))
+    }
 }
 
-/// What is to be judged of a published row.
-pub fn comparison(row: &AnnotationRow) -> Comparison {
-    Comparison { instruction: row.instruction.clone(), output_1: row.output_1.clone(), output_2: row.output_2.clone() }
-}
-
-/// How far new opinions agree with the published rows that they are of.
-///
-/// # Errors
-/// Where none of them can be read.
-pub fn calibration(rows: &[AnnotationRow], opinions: &[Opinion]) -> Result<Option<Calibration>, Failure> {
-    let Some(first) = rows.first() else { return Ok(None) };
-    let published: Vec<_> = rows.iter().map(|row| row.preference).collect();
-    let anew: Vec<_> = opinions.iter().map(|opinion| opinion.preference).collect();
-    let found = agreement(&published, &anew).ok_or_else(|| {
-        Failure::data(format!("calibrate: none of the {} judgements made anew can be read", rows.len()))
-    })?;
-    Ok(Some(Calibration {
-        annotator: first.annotator.clone(),
-        sampled: rows.len(),
-        n: found.n,
-        rate: found.rate,
-        kappa: found.kappa,
-    }))
+fn published_row(row: AnnotationRow) -> Published {
+    let AnnotationRow { instruction, output_1, output_2, preference, .. } = row;
+    Published { comparison: Comparison { instruction, output_1, output_2 }, preference }
 }

@@ -19,15 +19,16 @@ mod tail;
 mod verdict;
 
 use neftpipe_protocol::artifact::{AnswerRow, Metrics};
-use neftpipe_protocol::judging::{Comparison, LOCAL, join, one_text};
+use neftpipe_protocol::judging::{Comparison, LOCAL, comparison, join, one_text};
 use neftpipe_protocol::params::JudgeParams;
 use neftpipe_protocol::request::Success;
 use neftpipe_protocol::worker::{Job, Outcome, io_failure, provenance};
 use neftpipe_protocol::{ArtifactType, Failure};
 use serde_json::Value;
 
-use self::annotate::{Judged, Opinion, annotation, comparison};
+use self::annotate::{Judged, Opinion, annotation};
 use self::annotator::Annotator;
+use self::calibrate::Sample;
 use self::verdict::{Compared, Judge, Verdict};
 
 /// What is said of a judge that is whatever model fits on this machine.
@@ -92,11 +93,11 @@ fn compare(
     let reference = read_answers(job, "reference")?;
     let pairs = join(answers, &reference)?;
     let all: Vec<Comparison> = pairs.iter().map(comparison).collect();
-    let sample = calibrate::sample(job, params)?;
+    let sample = Sample::read(job, params)?;
     // One list, so that a judge is started once.
-    let mut asked: Vec<Comparison> = all.iter().filter(|one| one.output_1 != one.output_2).cloned().collect();
+    let mut asked: Vec<Comparison> = all.iter().filter(|one| one.differs()).cloned().collect();
     let different = asked.len();
-    asked.extend(sample.iter().map(calibrate::comparison));
+    asked.extend(sample.comparisons());
     let (judge, judged) = match judge(job, params, &asked)? {
         (judge, Some(judged)) => (judge, judged),
         (_, None) => return Ok(None),
@@ -104,11 +105,11 @@ fn compare(
     facts.measured = work_done(&judged);
     facts.provenance = judged.provenance;
     let mut opinions = judged.opinions;
-    let calibration = calibrate::calibration(&sample, &opinions.split_off(different))?;
+    let calibration = sample.calibration(&opinions.split_off(different))?;
     let mut opinions = opinions.into_iter();
-    let mut opinion = |one: &Comparison| match one.output_1 == one.output_2 {
-        true => Opinion::default(),
-        false => opinions.next().expect("every comparison of different outputs has an opinion"),
+    let mut opinion = |one: &Comparison| match one.differs() {
+        true => opinions.next().expect("every comparison of different outputs has an opinion"),
+        false => Opinion::default(),
     };
     let rows = pairs.iter().zip(&all).map(|(pair, one)| annotation(pair, &judge.annotator, opinion(one))).collect();
     Ok(Some(Compared { judge, rows, set: reference.iter().map(one_text).collect(), calibration }))

@@ -1,7 +1,7 @@
 //! Draws the page: figures become views with finished texts and coordinates, which the templates under `assets/report` lay
 //! out. Every text that came from outside is escaped by the template engine, or carried compressed.
 
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, Value, context};
@@ -242,7 +242,7 @@ fn lede(report: &ReportFile<'_>, figures: &[(Figure, Differences)]) -> String {
 /// What judges' figures must be read with, each once.
 fn cautions(report: &ReportFile<'_>) -> Vec<Value> {
     let judgements = report.judgements.iter().map(|file| file.judgement);
-    let said: IndexMap<&str, &str> = judgements
+    let said: IndexSet<(&str, &str)> = judgements
         .filter_map(|judgement| Some((judgement.annotator.as_str(), judgement.caution.as_deref()?)))
         .collect();
     said.into_iter().map(|(annotator, text)| context! { annotator, text }).collect()

@@ -30,12 +30,28 @@ pub struct Judgement {
     pub caution: Option<String>,
     /// The arm it was compared with, or the generator's name.
     pub reference: String,
+    /// How far it agrees with published annotations, where it was calibrated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
     /// AlpacaEval's figures.
     #[serde(flatten)]
     pub line: LeaderboardLine,
     /// 1 for the reference to 2 for the model, by row of the answers.
     #[serde(skip)]
     pub preferences: Vec<Option<f64>>,
+}
+
+/// The agreement of a judge with published annotations.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Calibration {
+    /// Who had judged.
+    pub annotator: String,
+    /// Comparisons that both could read.
+    pub n: usize,
+    /// Share of equal verdicts, 0 to 1.
+    pub rate: f64,
+    /// Cohen's kappa.
+    pub kappa: Option<f64>,
 }
 
 /// The part of `verdict.json` that stands in no row.
@@ -53,6 +69,8 @@ struct ComparisonFigures {
     length_controlled_winrate: Option<f64>,
     #[serde(default)]
     lc_standard_error: Option<f64>,
+    #[serde(default)]
+    calibration: Option<Calibration>,
 }
 
 /// A row of `annotations.json`.
@@ -84,9 +102,12 @@ pub fn add_verdict(input: &Input, origins: &Origins<'_>, sets: &mut [AnswerSet])
         let reference = reference_name(input, origins, sets).unwrap_or_else(|| first.annotation.generator_1.clone());
         let preferences = align(&names, &annotations, &sets[at]);
         let line = line(input, &verdict, annotations)?;
-        let label = verdict.comparison.and_then(|comparison| comparison.label);
+        let (label, calibration) = match verdict.comparison {
+            Some(comparison) => (comparison.label, comparison.calibration),
+            None => (None, None),
+        };
         let caution = label.or_else(|| (annotator == LOCAL_JUDGE).then(|| DEMONSTRATION.to_owned()));
-        sets[at].judgements.push(Judgement { annotator, caution, reference, line, preferences });
+        sets[at].judgements.push(Judgement { annotator, caution, reference, calibration, line, preferences });
     }
     Ok(())
 }

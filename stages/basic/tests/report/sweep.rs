@@ -18,6 +18,9 @@ pub const PROMPTS: usize = 20;
 const STEPS: u64 = 40;
 const PROBE_ROWS: u64 = 32;
 
+/// What a verdict by a service says of itself.
+pub const LABEL: &str = "AlpacaEval 2 prompt, judge gpt-x: not comparable with the leaderboard";
+
 /// What is made.
 #[derive(Clone, Copy)]
 pub struct Sweep {
@@ -299,6 +302,11 @@ fn write_verdict(dir: &Path, arm: &str, alpha: f64, seed: u64) -> PathBuf {
     let lines: Vec<String> =
         (0..PROMPTS).map(|at| json!({"log_diversity": 10.0 + at as f64 / 10.0}).to_string()).collect();
     fs::write(dir.join("rows.jsonl"), lines.join("\n")).unwrap();
-    fs::write(dir.join("verdict.json"), json!({"version": 1}).to_string()).unwrap();
+    let calibration = json!({"annotator": "people", "sampled": 100, "n": 98, "rate": 0.75, "kappa": 0.512});
+    let verdict = match arm {
+        "neft10" => json!({"version": 1, "comparison": {"label": LABEL, "calibration": calibration}}),
+        _ => json!({"version": 1}),
+    };
+    fs::write(dir.join("verdict.json"), verdict.to_string()).unwrap();
     dir.to_owned()
 }

@@ -4,6 +4,7 @@
 mod join;
 mod price;
 mod retired;
+mod sample;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -11,6 +12,7 @@ use serde_json::{Map, Value};
 pub use join::{Pair, join, one_text};
 pub use price::{Prices, Usage};
 pub use retired::is_retired;
+pub use sample::{Published, sampled};
 
 use crate::params::JudgeParams;
 use crate::{Digest, KeyHasher};
@@ -37,6 +39,22 @@ pub struct Comparison {
     pub output_1: String,
     /// The model's answer.
     pub output_2: String,
+}
+
+impl Comparison {
+    /// Whether there is something to judge: equal outputs are a draw without asking.
+    pub fn differs(&self) -> bool {
+        self.output_1 != self.output_2
+    }
+}
+
+/// The comparison that a pair of answers asks for.
+pub fn comparison(pair: &Pair) -> Comparison {
+    Comparison {
+        instruction: pair.prompt(),
+        output_1: pair.reference.output.clone(),
+        output_2: pair.answer.output.clone(),
+    }
 }
 
 /// Who is asked over the network, in all that decides what it says: it names comparisons.
