@@ -92,10 +92,18 @@ impl Context {
         Ok(chosen)
     }
 
+    /// Reads a pipeline file, and its store beside it. A store is made only for a pipeline that can be read.
+    fn load_with_store(&self, args: &FileArgs) -> Result<(Pipeline, Store), CliError> {
+        let root = self.root(args.file.parent().filter(|folder| *folder != "").unwrap_or(Path::new(".")));
+        let open = || Store::is_at(&root).then(|| Store::open(&root));
+        let (pipeline, store) = rayon::join(|| self.load(args), open);
+        let pipeline = pipeline?;
+        Ok((pipeline, store.unwrap_or_else(|| Store::open(&root))?))
+    }
+
     /// Reads a pipeline and selects what is asked for.
     pub(super) fn choose(&self, file: &FileArgs, selectors: &[String], force: &[String]) -> Result<Chosen, CliError> {
-        let pipeline = self.load(file)?;
-        let store = self.store_of(&pipeline.file)?;
+        let (pipeline, store) = self.load_with_store(file)?;
         let selection = Graph::new(&pipeline).with_needs(&self.select(&pipeline, selectors)?);
         let forced = if force.is_empty() { Selection::none(&pipeline) } else { self.select(&pipeline, force)? };
         Ok(Chosen { pipeline, store, selection, forced })

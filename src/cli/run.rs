@@ -1,5 +1,7 @@
 //! `neftpipe run`.
 
+use std::mem::ManuallyDrop;
+
 use clap::Args;
 use neftpipe_protocol::Failure;
 
@@ -86,6 +88,8 @@ pub(super) fn run(context: &Context, args: &RunArgs) -> CliResult {
 
 fn carry_out(context: &Context, args: &RunArgs, chosen: Chosen) -> CliResult {
     let Chosen { pipeline, store, selection, forced } = chosen;
+    // The program ends when the run does: taking thousands of instances apart piece by piece would only be waited for.
+    let pipeline = ManuallyDrop::new(pipeline);
     let world = World::new(&store, &pipeline)?.accepting(args.file.accept.clone());
     if args.refresh {
         world.lock().refresh();

@@ -6,30 +6,31 @@
 pub mod keep;
 mod life;
 pub mod past;
+mod recorder;
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
-use neftpipe_protocol::worker::{io_failure, write_whole};
+use neftpipe_protocol::worker::io_failure;
 use neftpipe_protocol::{Digest, Failure, Kind};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::engine::event::{Event, EventBody, RunOutcome, StageOutcome};
 use crate::process::Process;
-use crate::spec::model::Pipeline;
 
 pub use life::RunState;
+pub use recorder::Recorder;
 
 const JOURNAL: &str = "journal.jsonl";
 const RECORD: &str = "run.json";
 const TIME_FORMAT: &str = "%Y-%m-%dT%H:%M:%SZ";
 
-/// One run, as it is remembered.
+/// One run, as it is remembered. While it goes on, `S` looks into the pipeline instead of holding a copy.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct RunRecord {
+pub struct RunRecord<S = IndexMap<String, StageRecord>> {
     /// Version of the shape.
     pub version: u32,
     /// Sorts by time: `20261123-164512-4f2a`.
@@ -52,10 +53,10 @@ pub struct RunRecord {
     #[serde(default)]
     pub seconds: Option<f64>,
     /// Its instances, in the order of the pipeline.
-    pub stages: IndexMap<String, StageRecord>,
+    pub stages: S,
 }
 
-/// One instance of a run.
+/// One instance of a run. [`Recorder`] writes the same shape.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StageRecord {
     /// Its kind.
@@ -78,125 +79,6 @@ pub struct StageRecord {
     /// Time it took.
     #[serde(default)]
     pub seconds: Option<f64>,
-}
-
-/// Writes down one run while it goes on. Where nothing has to be done, it is written down once, at the end.
-#[derive(Debug)]
-pub struct Recorder {
-    folder: PathBuf,
-    journal: BufWriter<File>,
-    record: RunRecord,
-    /// Whether others can see the run already.
-    shown: bool,
-}
-
-impl Recorder {
-    /// Begins the record of a run of these instances.
-    ///
-    /// # Errors
-    /// Where it cannot be written.
-    pub fn begin(
-        runs: &Path,
-        id: &str,
-        pipeline: &Pipeline,
-        chosen: impl Iterator<Item = usize>,
-    ) -> Result<Self, Failure> {
-        let folder = runs.join(id);
-        fs::create_dir_all(&folder).map_err(|error| io_failure("create", &folder, &error))?;
-        let path = folder.join(JOURNAL);
-        let journal = File::options()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .map_err(|error| io_failure("write", &path, &error))?;
-        let bytes = fs::read(&pipeline.file).map_err(|error| io_failure("read", &pipeline.file, &error))?;
-        let record = RunRecord {
-            version: 1,
-            run: id.to_owned(),
-            pipeline: pipeline.name.clone(),
-            file: pipeline.file.clone(),
-            file_digest: Digest::of(&bytes),
-            started: jiff::Timestamp::now().strftime(TIME_FORMAT).to_string(),
-            process: Some(Process::current()),
-            outcome: None,
-            seconds: None,
-            stages: chosen.map(|index| (pipeline.instances[index].id.clone(), stage_record(pipeline, index))).collect(),
-        };
-        Ok(Self { folder, journal: BufWriter::new(journal), record, shown: false })
-    }
-
-    /// Writes an event down. The journal is for people: where it cannot be written the run goes on and says so once
-    /// at its end.
-    pub fn note(&mut self, event: &Event) {
-        if let Err(error) = self.write_event(event) {
-            tracing::warn!("{}: {error}", self.folder.join(JOURNAL).display());
-        }
-        match &event.body {
-            EventBody::StageFinished { stage, key, outcome, seconds, .. } => {
-                if let Some(record) = self.record.stages.get_mut(stage) {
-                    record.key = *key;
-                    record.outcome = Some(outcome.clone());
-                    record.seconds = Some(*seconds);
-                }
-            }
-            EventBody::RunFinished { outcome, seconds, .. } => {
-                self.record.outcome = Some(*outcome);
-                self.record.seconds = Some(*seconds);
-            }
-            _ => {}
-        }
-    }
-
-    /// Events that come by the thousand before anything begins may wait; all others are there for who follows the run.
-    fn write_event(&mut self, event: &Event) -> io::Result<()> {
-        serde_json::to_writer(&mut self.journal, event)?;
-        self.journal.write_all(b"\n")?;
-        if is_of_work(&event.body) {
-            self.journal.flush()?;
-            if !std::mem::replace(&mut self.shown, true) {
-                self.write_record().map_err(io::Error::other)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes down how everything ended.
-    ///
-    /// # Errors
-    /// Where it cannot be written.
-    pub fn finish(mut self) -> Result<(), Failure> {
-        let journal = self.folder.join(JOURNAL);
-        self.journal.flush().map_err(|error| io_failure("write", &journal, &error))?;
-        self.write_record()
-    }
-
-    fn write_record(&self) -> Result<(), Failure> {
-        write_whole(&self.folder.join(RECORD), &serde_json::to_vec(&self.record).expect("records serialise"))
-    }
-}
-
-/// Whether an event tells of work, and not of results that were there.
-fn is_of_work(event: &EventBody) -> bool {
-    use EventBody::{RunFinished, RunStarted, StageFinished};
-    !matches!(event, RunStarted { .. } | RunFinished { .. } | StageFinished { outcome: StageOutcome::Cached, .. })
-}
-
-fn stage_record(pipeline: &Pipeline, index: usize) -> StageRecord {
-    let instance = &pipeline.instances[index];
-    let inputs = instance.inputs.iter().map(|(slot, inputs)| {
-        let made_by = inputs.iter().map(|input| (pipeline.instances[input.instance].id.clone(), input.output.clone()));
-        (slot.clone(), made_by.collect())
-    });
-    StageRecord {
-        kind: instance.kind,
-        axes: instance.axes.clone(),
-        label: instance.label.clone(),
-        params: instance.params.clone(),
-        inputs: inputs.collect(),
-        key: None,
-        outcome: None,
-        seconds: None,
-    }
 }
 
 /// Makes the folder of a new run. Its name, the run's id, sorts by time: the second in UTC, and which part of it.

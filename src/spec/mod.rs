@@ -117,6 +117,7 @@ fn build(document: &mut Document, overrides: &Overrides, problems: &mut Vec<Prob
     let stage_of: HashMap<&str, usize> =
         drafts.iter().enumerate().map(|(index, draft)| (draft.name.as_str(), index)).collect();
     let graph = link(&drafts, &stage_of, &document.stages, problems);
+    document.stages = Map::new(); // understood: its memory is used again
     let order = graph::order(&graph);
     if order.len() < drafts.len() {
         report_cycles(&drafts, &graph, problems);

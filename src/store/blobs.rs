@@ -12,7 +12,7 @@ use tempfile::TempPath;
 
 use super::error::{Result, StoreError};
 use super::files::{copy_file, move_file, remove_file};
-use super::identity::Identity;
+use super::identity::{Identity, Look};
 use super::{ArtifactFile, Store, layout, lock_ignoring_poison};
 
 /// Read at a time; hashed on all cores from this size on. Small enough that what was read is in the cache when it is hashed.
@@ -56,24 +56,19 @@ impl Store {
     /// Whether a blob is here, with its size and, unless its identity was checked before, its bytes. One that is
     /// damaged is set aside.
     pub(super) fn has_blob(&self, file: &ArtifactFile) -> Result<bool> {
-        let path = self.blob_path(&file.digest);
-        let metadata = match fs::symlink_metadata(&path) {
-            Ok(metadata) => metadata,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(StoreError::io("look at", &path)(error)),
-        };
-        if !metadata.is_file() || metadata.len() != file.bytes {
-            self.set_aside(&path, format!("{} bytes instead of {}", metadata.len(), file.bytes));
+        let Some(Look { identity, is_file }) = self.look_at(layout::BLOBS, &file.digest, "")? else { return Ok(false) };
+        if !is_file || identity.bytes() != file.bytes {
+            let problem = format!("{} bytes instead of {}", identity.bytes(), file.bytes);
+            self.set_aside(&self.blob_path(&file.digest), problem);
             return Ok(false);
         }
-        let identity = Identity::of(&metadata);
         let known = lock_ignoring_poison(&self.identities).get(&identity);
         let found = match known {
             Some(digest) => digest,
-            None => self.check_blob(&path, identity)?,
+            None => self.check_blob(&self.blob_path(&file.digest), identity)?,
         };
         if found != file.digest {
-            self.set_aside(&path, format!("its content has the digest {found}"));
+            self.set_aside(&self.blob_path(&file.digest), format!("its content has the digest {found}"));
         }
         Ok(found == file.digest)
     }

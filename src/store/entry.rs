@@ -13,12 +13,15 @@ use serde_json::Value;
 
 use super::error::{Result, StoreError};
 use super::files::{read_optional, write_atomic};
-use super::identity::Identity;
+use super::identity::{Identity, Look};
 use super::manifest::Manifest;
 use super::{Artifact, ArtifactFile, Store, layout, lock_ignoring_poison};
 
 /// Version of the record. Entries of another version are not read.
 const FORMAT: u32 = 1;
+
+/// Of the names of records.
+const ENDING: &str = ".json";
 
 /// A record that is asked for is marked as used when its mark is older than this.
 const MARK_AFTER: Duration = Duration::from_secs(15 * 60);
@@ -117,13 +120,7 @@ impl Store {
 
     /// The part of a record that a lookup needs: from the index where the record is the one that was indexed.
     fn manifest(&self, key: &Digest) -> Result<Option<Arc<Manifest>>> {
-        let path = self.entry_path(key);
-        let metadata = match std::fs::symlink_metadata(&path) {
-            Ok(metadata) => metadata,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(StoreError::io("look at", &path)(error)),
-        };
-        let identity = Identity::of(&metadata);
+        let Some(Look { identity, .. }) = self.look_at(layout::ENTRIES, key, ENDING)? else { return Ok(None) };
         // Bound first: in an `if let` the guard would live on while the body locks again.
         let known = lock_ignoring_poison(&self.manifests).get(key, &identity);
         let is_known = known.is_some();
@@ -134,7 +131,7 @@ impl Store {
                 None => return Ok(None),
             },
         };
-        let to_index = match self.mark_used(&path, &metadata) {
+        let to_index = match self.mark_used(key, &identity) {
             Mark::Gone => return Ok(None),
             Mark::Made(marked) => marked.is_same_file(&identity).then_some(marked),
             Mark::NotMade => (!is_known && identity.is_settled(SystemTime::now())).then_some(identity),
@@ -167,12 +164,12 @@ impl Store {
     }
 
     /// Done once in a while only, well within the collector's grace, and never while it collects: what was marked stays.
-    fn mark_used(&self, path: &Path, metadata: &Metadata) -> Mark {
-        let is_recent = |modified: SystemTime| modified.elapsed().map_or(true, |passed| passed < MARK_AFTER);
-        if metadata.modified().map_or(true, is_recent) {
+    fn mark_used(&self, key: &Digest, identity: &Identity) -> Mark {
+        if identity.modified().elapsed().map_or(true, |passed| passed < MARK_AFTER) {
             return Mark::NotMade;
         }
-        let marked = self.publishing().and_then(|_guard| touch(path).map_err(StoreError::io("mark", path)));
+        let path = self.entry_path(key);
+        let marked = self.publishing().and_then(|_guard| touch(&path).map_err(StoreError::io("mark", &path)));
         match marked {
             Ok(metadata) => Mark::Made(Identity::of(&metadata)),
             Err(error) if error.is_not_found() => Mark::Gone,
@@ -226,7 +223,7 @@ impl Store {
     }
 
     pub(super) fn entry_path(&self, key: &Digest) -> PathBuf {
-        self.fanned(layout::ENTRIES, key, ".json")
+        self.fanned(layout::ENTRIES, key, ENDING)
     }
 }
 

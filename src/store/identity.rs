@@ -12,6 +12,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use neftpipe_protocol::Digest;
+use rustix::fs::{FileType, Stat};
 
 use super::log::Log;
 
@@ -31,9 +32,30 @@ pub struct Identity {
     changed_ns: i64,
 }
 
+/// What one look at a name of the store finds.
+#[derive(Debug, Clone, Copy)]
+pub struct Look {
+    /// Which state of which file.
+    pub identity: Identity,
+    /// Whether it is a plain file.
+    pub is_file: bool,
+}
+
+impl Look {
+    pub fn of(stat: &Stat) -> Self {
+        let identity = Identity {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            bytes: stat.st_size as u64,
+            modified_ns: nanoseconds(stat.st_mtime, stat.st_mtime_nsec as i64),
+            changed_ns: nanoseconds(stat.st_ctime, stat.st_ctime_nsec as i64),
+        };
+        Self { identity, is_file: FileType::from_raw_mode(stat.st_mode).is_file() }
+    }
+}
+
 impl Identity {
     pub fn of(metadata: &Metadata) -> Self {
-        let nanoseconds = |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
         Self {
             device: metadata.dev(),
             inode: metadata.ino(),
@@ -41,6 +63,12 @@ impl Identity {
             modified_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
             changed_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
         }
+    }
+
+    /// When the file was last written to, or marked.
+    pub fn modified(&self) -> SystemTime {
+        let distance = Duration::from_nanos(self.modified_ns.unsigned_abs());
+        if self.modified_ns < 0 { UNIX_EPOCH - distance } else { UNIX_EPOCH + distance }
     }
 
     /// Size of the file.
@@ -79,6 +107,10 @@ impl Identity {
         let now_ns = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_nanos() as i64;
         now_ns.saturating_sub(self.changed_ns) > SETTLED_AFTER.as_nanos() as i64
     }
+}
+
+fn nanoseconds(seconds: i64, rest: i64) -> i64 {
+    seconds.saturating_mul(1_000_000_000).saturating_add(rest)
 }
 
 /// Digests by identity.

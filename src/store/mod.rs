@@ -26,8 +26,13 @@ mod usage;
 mod verify;
 mod view;
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+
+use neftpipe_protocol::Digest;
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
 
 pub use artifact::{Artifact, ArtifactFile};
 pub use entry::{Entry, Lookup, Outputs};
@@ -41,13 +46,15 @@ pub use usage::Usage;
 pub use verify::Verified;
 pub use view::Materialize;
 
-use identity::Identities;
+use identity::{Identities, Look};
 use manifest::Manifests;
 
 /// An open store. Cheap to share by reference between threads.
 #[derive(Debug)]
 pub struct Store {
     root: PathBuf,
+    /// The open folder: names in it are looked up from here, half the way of a whole path.
+    folder: OwnedFd,
     locking: Locking,
     identities: Mutex<Identities>,
     manifests: Mutex<Manifests>,
@@ -86,7 +93,9 @@ impl Store {
         let identities = Mutex::new(Identities::load(&root.join(layout::IDENTITIES)));
         let manifests = Mutex::new(Manifests::load(&root.join(layout::MANIFESTS)));
         let locking = locking(&root);
-        Ok(Self { root, locking, identities, manifests, damage: Mutex::default() })
+        let folder = rustix::fs::open(&root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|error| StoreError::io("open", &root)(error.into()))?;
+        Ok(Self { root, folder, locking, identities, manifests, damage: Mutex::default() })
     }
 
     /// Whether there is a store in this folder.
@@ -138,13 +147,19 @@ impl Store {
         self.root.join(name)
     }
 
-    /// `<folder>/xx/<digest><suffix>`.
-    fn fanned(&self, folder: &str, digest: &neftpipe_protocol::Digest, suffix: &str) -> PathBuf {
-        let name = digest.to_string();
-        let mut path = self.root.join(folder);
-        path.push(&name[..2]);
-        path.push(name + suffix);
-        path
+    /// Where `<folder>/xx/<digest><suffix>` is, or would be.
+    fn fanned(&self, folder: &str, digest: &Digest, suffix: &str) -> PathBuf {
+        self.root.join(fanned_name(folder, digest, suffix))
+    }
+
+    /// What is at `<folder>/xx/<digest><suffix>`, links not followed; none where there is nothing.
+    fn look_at(&self, folder: &str, digest: &Digest, suffix: &str) -> Result<Option<Look>> {
+        let name = fanned_name(folder, digest, suffix);
+        match rustix::fs::statat(&self.folder, &name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(Look::of(&stat))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(StoreError::io("look at", &self.root.join(name))(error.into())),
+        }
     }
 
     /// The files of a folder whose names were made by [`Self::fanned`], sorted.
@@ -189,6 +204,12 @@ impl Drop for Store {
     fn drop(&mut self) {
         self.flush();
     }
+}
+
+/// `<folder>/xx/<digest><suffix>`.
+fn fanned_name(folder: &str, digest: &Digest, suffix: &str) -> String {
+    let digest = digest.to_string();
+    [folder, "/", &digest[..2], "/", &digest, suffix].concat()
 }
 
 /// Room on the disk where a folder is, or would be made.

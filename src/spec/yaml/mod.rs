@@ -4,6 +4,8 @@
 //! wrong (a key twice, a merge, a tag) is counted, not refused: the span-keeping parse then says where it is, and the
 //! rest of the file is checked all the same.
 
+mod plain;
+
 use std::cell::RefCell;
 use std::fmt;
 
@@ -56,6 +58,14 @@ pub fn parse(text: &str) -> Result<Parsed, SyntaxError> {
     if let Some(at) = too_deep(text) {
         return Err(SyntaxError { message: "brackets nest too deep".to_owned(), at: Some(at) });
     }
+    match plain::parse(text) {
+        Some(value) => Ok(Parsed { value, irregular: Vec::new() }),
+        None => general(text),
+    }
+}
+
+/// Parses whatever is YAML.
+fn general(text: &str) -> Result<Parsed, SyntaxError> {
     let irregular = RefCell::new(Vec::new());
     let seed = Seed(&irregular);
     match seed.deserialize(serde_yaml::Deserializer::from_str(text)) {
