@@ -156,7 +156,11 @@ fn the_pipelines_of_the_project_plan_anywhere() {
             std::fs::create_dir_all(project.file("pipelines")).unwrap();
             let copy = project.file("pipelines").join(path.file_name().unwrap());
             std::fs::copy(&path, &copy).unwrap();
+            let has_smoke = std::fs::read_to_string(&path).unwrap().contains("smoke:");
             for profile in [&[][..], &["--profile", "smoke"]] {
+                if !(profile.is_empty() || has_smoke) {
+                    continue;
+                }
                 let args = [&["plan", copy.to_str().unwrap(), "--json"], profile].concat();
                 let plan = project.neftpipe(&args).exits(0).json();
                 assert_eq!(plan["counts"]["blocked"], 0, "{}", path.display());
