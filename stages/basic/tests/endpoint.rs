@@ -188,6 +188,57 @@ fn a_public_annotator_asks_each_comparison_once_and_reads_log_probabilities() {
     }
 }
 
+/// To the byte, but for the order of keys: the same requests, the same preferences and the same line as alpaca_eval's own.
+#[test]
+fn the_public_annotators_ask_and_read_as_alpaca_eval_does() {
+    let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/alpaca_eval");
+    let golden: Value = read_json(&goldens.join("golden.json"));
+    let place = Workplace::new();
+    let side = |generator: &str, output: &str| {
+        let row =
+            |pair: &Value| json!({"instruction": pair["instruction"], "output": pair[output], "generator": generator});
+        let rows: Vec<Value> = golden["pairs"].as_array().unwrap().iter().map(row).collect();
+        place.file(generator, "answers.json", &json!(rows).to_string())
+    };
+    let (reference, answers) = (side("base", "output_1"), side("m", "output_2"));
+    for (name, expected) in golden["annotators"].as_object().unwrap() {
+        let known: Vec<(Value, Value)> = expected["asked"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| (one["body"].clone(), one["choice"].clone()))
+            .collect();
+        let model = known[0].0["model"].clone();
+        let count = known.len();
+        let chat = Chat::start(move |asked, _| match known.iter().find(|(body, _)| body == asked) {
+            Some((_, choice)) => Reply::choice(choice),
+            None => Reply::status(400).body("{\"error\": {\"message\": \"alpaca_eval does not ask this\"}}"),
+        });
+        let params = json!({"annotator": name, "endpoint": {"base_url": chat.base_url(), "model": model}});
+        let inputs: [(&str, &str, &Path); 3] =
+            [("answers", "answers", &answers), ("reference", "answers", &reference), ("annotators", "files", &goldens)];
+        let attempt = place.run(name, Kind::Judge, params, &inputs).succeeded();
+        assert_eq!(chat.asked().len(), count, "{name}");
+        let annotations: Vec<Value> = read_json(&attempt.out("verdict/annotations.json"));
+        for (row, expected) in annotations.iter().zip(expected["preferences"].as_array().unwrap()) {
+            let close = match (row["preference"].as_f64(), expected.as_f64()) {
+                (Some(ours), Some(theirs)) => (ours - theirs).abs() < 1e-12,
+                (ours, theirs) => ours == theirs,
+            };
+            assert!(close, "{name}: {row}, expected {expected}");
+        }
+        let verdict: Value = read_json(&attempt.out("verdict/verdict.json"));
+        for (figure, expected) in expected["line"].as_object().unwrap() {
+            let ours = verdict["comparison"][figure].as_f64().unwrap();
+            assert!(
+                (ours - expected.as_f64().unwrap()).abs() < 1e-9,
+                "{name}: {figure} is {ours}, expected {expected}"
+            );
+        }
+        assert_eq!(verdict["comparison"].get("label"), None, "it is the leaderboard's own judge");
+    }
+}
+
 #[test]
 fn function_calls_and_prompts_of_ones_own() {
     let case = Case::new(4);

@@ -27,7 +27,11 @@ impl Reply {
 
     /// A completion with this message.
     fn message(message: Value, logprobs: Value) -> Self {
-        let choice = json!({"index": 0, "finish_reason": "stop", "message": message, "logprobs": logprobs});
+        Self::choice(&json!({"index": 0, "finish_reason": "stop", "message": message, "logprobs": logprobs}))
+    }
+
+    /// A completion with this choice.
+    pub fn choice(choice: &Value) -> Self {
         let usage = json!({"prompt_tokens": 100, "completion_tokens": 1, "total_tokens": 101});
         Self::status(200)
             .body(&json!({"id": "x", "object": "chat.completion", "choices": [choice], "usage": usage}).to_string())
