@@ -90,7 +90,8 @@ impl Bill {
             });
         }
         if unknown > 0 {
-            parts.push(format!("{unknown} judges whose answers are yet to be made"));
+            let judges = if unknown == 1 { "a judge" } else { "several judges" };
+            parts.push(format!("{judges} whose answers are yet to be made"));
         }
         parts.join("; ")
     }

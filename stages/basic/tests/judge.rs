@@ -242,8 +242,7 @@ fn what_cannot_be_judged_is_refused() {
     let alone: [(&str, &str, &Path); 1] = [("answers", "answers", &answers)];
     for (name, params, inputs, word) in [
         ("named", json!({"annotator": "alpaca_eval_gpt4"}), &alone[..], "alpaca_eval_gpt4"),
-        ("calibrate", json!({"calibrate": 5}), &alone[..], "`calibrate`"),
-        ("endpoint", json!({"endpoint": {"model": "m"}}), &alone[..], "`endpoint`"),
+        ("calibrate", json!({"annotator": "local", "calibrate": 5}), &alone[..], "`calibrate`"),
         (
             "both",
             json!({"annotator": "local"}),
@@ -275,7 +274,10 @@ fn what_cannot_be_judged_is_refused() {
     let broken = case.place.file("broken", "answers.json", "{}");
     assert_eq!(refuse("broken answers", json!({}), &[("answers", "answers", &broken)]).0, "data");
     let unused = case.place.run("unused", Kind::Judge, json!({}), &[alone[0], ("reference", "answers", &answers)]);
-    assert_eq!(unused.succeeded().warnings(), ["reference_unused"]);
+    assert_eq!(unused.succeeded().warnings(), ["inputs_unused"]);
+    let params = json!({"endpoint": {"model": "m"}});
+    let unused = case.place.run("nobody asks", Kind::Judge, params, &alone);
+    assert_eq!(unused.succeeded().warnings(), ["endpoint_unused"]);
 }
 
 /// Rows of a published annotation file: instruction, the two outputs, preference.

@@ -18,8 +18,8 @@ pub fn check(job: &Job, params: &JudgeParams) -> Result<(), Failure> {
             .with_hint("say `endpoint: { model: …, base_url: …, key_env: … }`"));
     }
     match (params.calibrate, job.optional_input("calibrate")) {
-        (Some(_), None) => return Err(missing("calibrate", "calibrate")),
-        (None, Some(_)) => {
+        (Some(_), None) if annotator.is_some() => return Err(missing("calibrate", "calibrate")),
+        (None, Some(_)) if annotator.is_some() => {
             return Err(Failure::usage(
                 "the input `calibrate` is there, and no parameter `calibrate` says how many to judge",
             )
@@ -31,21 +31,26 @@ pub fn check(job: &Job, params: &JudgeParams) -> Result<(), Failure> {
         return Err(Failure::usage("with the input `annotations` nobody is asked, so `annotator` has no meaning")
             .with_hint("leave out one of the two"));
     }
-    let needed = [("reference", annotator.is_some()), ("model", annotator == Some(LOCAL)), ("annotators", is_asked)];
-    for (slot, is_needed) in needed {
-        match (is_needed, job.optional_input(slot)) {
-            (true, None) => return Err(missing(&format!("annotator: {}", annotator.unwrap_or_default()), slot)),
-            (false, Some(_)) => {
-                let why =
-                    annotator.map_or("without an annotator".to_owned(), |name| format!("with `annotator: {name}`"));
-                job.warn(&format!("{slot}_unused"), format!("the input `{slot}` has no effect {why}"));
-            }
-            _ => {}
-        }
-    }
     let compares = annotator.is_some() || job.optional_input("annotations").is_some();
-    if !compares && job.optional_input("length_control").is_some() {
-        job.warn("length_control_unused", "the input `length_control` has no effect where nothing is compared");
+    let uses = [
+        ("reference", annotator.is_some()),
+        ("model", annotator == Some(LOCAL)),
+        ("annotators", is_asked),
+        ("length_control", compares),
+        ("calibrate", annotator.is_some()),
+    ];
+    const NEEDED: usize = 3;
+    if let Some((slot, _)) = uses[..NEEDED].iter().find(|(slot, used)| *used && job.optional_input(slot).is_none()) {
+        return Err(missing(&format!("annotator: {}", annotator.unwrap_or_default()), slot));
+    }
+    if params.endpoint.is_some() && !is_asked {
+        job.warn("endpoint_unused", "`endpoint` has no effect: no annotator asks it");
+    }
+    let unused: Vec<&str> =
+        uses.iter().filter(|(slot, used)| !used && job.optional_input(slot).is_some()).map(|&(slot, _)| slot).collect();
+    if !unused.is_empty() {
+        let why = annotator.map_or("without an annotator".to_owned(), |name| format!("with `annotator: {name}`"));
+        job.warn("inputs_unused", format!("of its inputs {} have no effect {why}", unused.join(", ")));
     }
     Ok(())
 }
