@@ -7,9 +7,10 @@ mod chat;
 mod common;
 
 use std::process::Output;
+use std::time::Duration;
 
 use chat::{Chat, Reply};
-use common::Project;
+use common::{Project, wait_for};
 use serde_json::{Value, json};
 
 const KEY: &str = "sk-never-to-be-found-42";
@@ -102,6 +103,26 @@ fn a_run_spends_no_more_than_it_may_and_a_plan_counts_what_is_left() {
             assert!(!String::from_utf8_lossy(&text).contains(KEY), "{}", entry.path().display());
         }
     }
+}
+
+#[test]
+fn a_run_that_is_killed_pays_for_nothing_twice() {
+    let chat = Chat::start(|asked, before| prefers_good(asked, before).slow(Duration::from_millis(150)));
+    let project = project(&chat);
+    project.edit("judged.yaml", "metrics: [length]", "metrics: [length]\n      concurrency: 1");
+    project.edit("judged.yaml", ", key_env: JUDGE_KEY", "");
+    for enough in [2, 5] {
+        let mut run = project.start(&["run", "judged.yaml", "--jobs", "1"]);
+        wait_for("answers", || (chat.asked().len() >= enough).then_some(()));
+        run.kill().unwrap();
+        run.wait().unwrap();
+    }
+    // What the killed workers still had under way is not counted twice either, once they have ended.
+    project.neftpipe(&["run", "judged.yaml"]).exits(0);
+    let asked = chat.asked().len();
+    assert!((8..=10).contains(&asked), "{asked} requests for 8 comparisons, of which two were under way");
+    project.neftpipe(&["run", "judged.yaml"]).exits(0);
+    assert_eq!(chat.asked().len(), asked);
 }
 
 #[test]

@@ -454,6 +454,20 @@ fn a_local_judge_needs_a_model() {
 }
 
 #[test]
+fn a_judge_that_asks_a_service_has_all_that_it_needs() {
+    let text = |needs: &str, more: &str| {
+        format!(
+            "version: 1\nstages:\n  a: {{ download: {{ from: 'file:a', as: answers }} }}\n  f: {{ download: {{ from: 'file:f', as: files }} }}\n  j: {{ needs: {{ {needs} }}, judge: {{ annotator: alpaca_eval_gpt4, endpoint: {{ model: m }}{more} }} }}\n"
+        )
+    };
+    let all = "answers: a, reference: a, annotators: f";
+    assert_eq!(codes_of(&text("answers: a", "")), ["missing_slot", "missing_slot"]);
+    assert_eq!(codes_of(&text(all, ", calibrate: 5")), ["missing_slot"]);
+    assert_eq!(loaded(&text(all, ", length_control: { C: cv }")).instances.len(), 3);
+    assert_eq!(codes_of(&text(all, ", length_control: { C: best }")), ["bad_value"]);
+}
+
+#[test]
 fn axes_that_a_report_names_exist() {
     let text = |report: &str| {
         codes_of(&format!(

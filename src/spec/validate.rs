@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use neftpipe_protocol::judging::LOCAL;
 use neftpipe_protocol::{ArtifactType, Kind};
 
 use super::model::{InputRef, Instance};
@@ -83,16 +84,23 @@ pub fn check_instance(draft: &Draft, instance: &Instance, instances: &[Instance]
     }
 }
 
+/// A judge has all that it needs before it is asked, which may cost money.
 fn check_judge(draft: &Draft, instance: &Instance, problems: &mut Vec<Problem>) {
-    if instance.params["annotator"] == "local" && !instance.inputs.contains_key("model") {
-        problems.push(
-            Problem::new(
-                Code::MissingSlot,
-                param_place(draft, "annotator"),
-                "a local annotator needs the model that judges",
-            )
-            .hint("name it: `needs: { model: … }`"),
-        );
+    let Some(annotator) = instance.params["annotator"].as_str() else { return };
+    let mut need = |slot: &str, key: &str, message: String| {
+        if !instance.inputs.contains_key(slot) {
+            let problem = Problem::new(Code::MissingSlot, param_place(draft, key), message);
+            problems.push(problem.hint(format!("name it: `needs: {{ {slot}: … }}`")));
+        }
+    };
+    if annotator == LOCAL {
+        need("model", "annotator", "a local annotator needs the model that judges".to_owned());
+    } else {
+        need("reference", "annotator", format!("`{annotator}` needs the answers to compare with"));
+        need("annotators", "annotator", format!("`{annotator}` needs the files that hold its prompt"));
+    }
+    if !instance.params["calibrate"].is_null() {
+        need("calibrate", "calibrate", "calibration needs published annotations".to_owned());
     }
 }
 

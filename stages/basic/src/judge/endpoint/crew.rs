@@ -8,7 +8,7 @@ use neftpipe_protocol::judging::{AskedRow, Usage};
 use neftpipe_protocol::worker::Job;
 use serde_json::Value;
 
-use super::patience::{ATTEMPTS, Gate, pause, sleep};
+use super::patience::{ATTEMPTS, Gate, WAITS, pause, sleep};
 use super::wire::{Answer, Service, Trouble};
 use crate::judge::budget::{Budget, Reserved};
 
@@ -138,7 +138,7 @@ impl Crew<'_> {
     /// Asks until there is an answer, or no hope for one.
     fn insist(&self, shared: &Shared, item: &Item) -> Result<Answer, End> {
         let stop = || self.should_stop(shared);
-        let mut failed = 0;
+        let (mut failed, mut waits) = (0, 0);
         loop {
             if !shared.gate.pass(stop) {
                 return Err(End::Stopped);
@@ -151,9 +151,11 @@ impl Crew<'_> {
                 Err(Trouble::Lasting(failure)) => return Err(End::Failed(failure)),
                 Err(Trouble::Passing { reason, retry_after }) => (reason, retry_after),
             };
-            failed += 1;
-            if failed >= ATTEMPTS {
-                let message = format!("{}: given up after {ATTEMPTS} attempts: {reason}", self.service.address());
+            // Waiting as asked is no failure, but it has an end.
+            *(if retry_after.is_some() { &mut waits } else { &mut failed }) += 1;
+            if failed >= ATTEMPTS || waits >= WAITS {
+                let message =
+                    format!("{}: given up after {} attempts: {reason}", self.service.address(), failed + waits);
                 return Err(End::Failed(
                     Failure::environment(message).with_hint("run again later: what was paid for is kept"),
                 ));

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 /// Attempts at one comparison before it is given up.
 pub const ATTEMPTS: u32 = 8;
+/// Times that a server may ask to wait for one comparison before it is given up.
+pub const WAITS: u32 = 200;
 /// Pause before the second attempt; each further one waits twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// Longest pause of our own choosing.

@@ -66,7 +66,11 @@ impl Service {
             (None, Some(port)) => format!("http://127.0.0.1:{port}/v1"),
             (None, None) => DEFAULT_URL.to_owned(),
         };
-        let agent = Agent::config_builder()
+        let mut config = Agent::config_builder();
+        if is_local(&url) {
+            config = config.proxy(None); // no proxy leads to this machine
+        }
+        let agent = config
             .user_agent(web::USER_AGENT)
             .http_status_as_error(false)
             .max_redirects(0)
@@ -85,8 +89,7 @@ impl Service {
 
     /// Whether it is on this machine.
     pub fn is_local(&self) -> bool {
-        let host = self.url.split("://").nth(1).unwrap_or_default();
-        ["127.0.0.1", "localhost", "[::1]"].iter().any(|name| host.starts_with(name))
+        is_local(&self.url)
     }
 
     /// Whether it answers at all: what it lists is not looked at.
@@ -154,6 +157,11 @@ impl Service {
         };
         Trouble::Lasting(Failure::environment(format!("{}: {status}: {what}", self.address())).with_hint(hint))
     }
+}
+
+fn is_local(url: &str) -> bool {
+    let host = url.split("://").nth(1).unwrap_or_default();
+    ["127.0.0.1", "localhost", "[::1]"].iter().any(|name| host.starts_with(name))
 }
 
 fn key(endpoint: &Endpoint) -> Result<Option<String>, Failure> {
