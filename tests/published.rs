@@ -87,4 +87,6 @@ fn the_published_gain_is_shown_raw_and_at_equal_length() {
     }
     let report = project.neftpipe(&["show", "report", "report.json"]).exits(0);
     assert!(report.stdout.contains("\"length_controlled_winrate\""), "{}", report.stdout);
+    let remains = "alpaca-7b-neft against alpaca-7b: +55.0 points by win rate, ";
+    assert!(report.stdout.contains(remains), "{}", report.stdout);
 }

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use super::collect::{AnswerSet, Run};
 use super::curves::{Curves, curves, points_per_run};
+use super::equal_length;
 use super::figures::{ArmScores, Figure};
 use super::histogram::{Histogram, histogram};
 use super::lineage::{Role, leaves};
@@ -45,6 +46,9 @@ pub struct ReportFile<'a> {
     pub figures: Vec<FigureFile>,
     /// What judges made of the answers.
     pub judgements: Vec<JudgementFile<'a>>,
+    /// What remains of differences in win rates at equal length.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub at_equal_length: Vec<String>,
     /// What stands out in the answers.
     pub screening: Vec<ScreeningFile<'a>>,
     /// Losses by row and lengths by answer.
@@ -198,6 +202,7 @@ impl<'a> ReportFile<'a> {
             notes: material.notes,
             figures: figures.iter().map(|(figure, differences)| figure_file(figure, differences)).collect(),
             judgements: answers.iter().flat_map(judgement_files).collect(),
+            at_equal_length: equal_length::sentences(answers),
             screening: answers.iter().filter_map(screening_file).collect(),
             runs: runs.iter().map(|run| run_file(run, most_points)).collect(),
             lineage,

@@ -8,6 +8,7 @@ mod answers;
 mod collect;
 mod curves;
 mod drawing;
+mod equal_length;
 mod figures;
 mod file;
 mod files;

@@ -146,6 +146,7 @@ pub fn render(
         classes => Value::from(Serde(classes(report))),
         columns => Value::from(Serde(column_views(report, figures))),
         cautions => cautions(report),
+        at_equal_length => report.at_equal_length.clone(),
         screening => report.screening.iter().map(screening_view).collect::<Vec<_>>(),
         lede => lede(report, figures),
         answers => packed,
