@@ -77,8 +77,8 @@ impl Kind {
         match self {
             Self::Download => 1,
             Self::Tokenize => 1,
-            Self::Train => 1,
-            Self::Generate => 1,
+            Self::Train => 2,
+            Self::Generate => 2,
             Self::Judge => 1,
             Self::Report => 1,
             Self::Command => 1,

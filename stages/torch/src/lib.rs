@@ -13,6 +13,7 @@ pub mod measure;
 pub mod merge;
 pub mod model;
 pub mod model_files;
+pub mod native;
 pub mod neft;
 pub mod score;
 pub mod tensor_file;

@@ -121,7 +121,7 @@ const UNSUPPORTED: [(&str, &[&str]); 18] = [
     ("init_lora_weights", &["true", "false", "\"gaussian\"", "\"orthogonal\""]),
 ];
 
-/// Reads an adapter and puts it beside the projections of a model, in the model's number format and on its device.
+/// Reads an adapter and puts it beside the projections of a model, in f32 and on its device.
 ///
 /// # Errors
 /// Where a file is missing or damaged, it asks for more than LoRA, or it does not fit the model.
@@ -203,7 +203,7 @@ fn last_part(name: &str) -> String {
 }
 
 fn attach_tensors(file: &TensorFile, lora: &Lora, model: &mut Llama) -> Result<(), AdapterError> {
-    let (kind, device) = (model.kind(), model.device());
+    let (kind, device) = (Kind::Float, model.device());
     let mut wanted = Vec::new();
     for_each_target(model, &lora.targets, |name, _, projection| {
         let (a_name, b_name) = tensor_names(name);
@@ -234,17 +234,17 @@ fn mask_name(projection: &str) -> String {
     format!("base_model.model.{projection}.mask")
 }
 
-/// Puts a fresh adapter beside the projections: A Kaiming-uniform with a = √5 (bound 1/√in), B zero, as PEFT starts.
+/// Puts a fresh adapter beside the projections: A Kaiming-uniform with a = √5 (bound 1/√in), B zero, as PEFT starts; in f32.
 /// Each A is a pure function of the seed and its place.
 pub fn start(model: &mut Llama, lora: &Lora, seed: u64) {
-    let (kind, device) = (model.kind(), model.device());
+    let device = model.device();
     let started = for_each_target(model, &lora.targets, |_, place, projection| {
         let (rank, inputs) = (lora.rank as i64, projection.inputs());
         let mut values = vec![0f32; (rank * inputs) as usize];
         RandomStream::new("lora start", seed, &place).fill_symmetric(&mut values);
         let a = Tensor::from_slice(&values).view([rank, inputs]) / (inputs as f64).sqrt();
-        let a = a.to_kind(kind).to_device(device);
-        let b = Tensor::zeros([projection.outputs(), rank], (kind, device));
+        let a = a.to_device(device);
+        let b = Tensor::zeros([projection.outputs(), rank], (Kind::Float, device));
         projection.adapter = Some(LowRank { a, b, scaling: lora.scaling(), mask: None });
         Ok::<_, std::convert::Infallible>(())
     });

@@ -151,19 +151,29 @@ impl TensorFile {
     /// # Errors
     /// Where it is missing or has another shape.
     pub fn read(&self, name: &str, shape: &[i64], kind: Kind, device: Device) -> Result<Tensor, TensorFileError> {
+        let torch = |source| TensorFileError::Torch { path: self.path.clone(), name: name.to_owned(), source };
+        let mut target = Tensor::f_empty(shape, (kind, device)).map_err(torch)?;
+        self.read_into(name, &mut target)?;
+        Ok(target)
+    }
+
+    /// Copies a tensor into another one of its shape, as [`Self::read`] does.
+    ///
+    /// # Errors
+    /// Where it is missing or has another shape.
+    pub fn read_into(&self, name: &str, target: &mut Tensor) -> Result<(), TensorFileError> {
         let (source, found) = self.view(name)?;
+        let shape = target.size();
         if found != shape {
             return Err(TensorFileError::Shape {
                 path: self.path.clone(),
                 name: name.to_owned(),
                 found,
-                wanted: shape.to_vec(),
+                wanted: shape,
             });
         }
         let torch = |source| TensorFileError::Torch { path: self.path.clone(), name: name.to_owned(), source };
-        let mut target = Tensor::f_empty(shape, (kind, device)).map_err(torch)?;
-        target.f_copy_(&source).map_err(torch)?;
-        Ok(target)
+        target.f_copy_(&source).map_err(torch)
     }
 
     /// Copies a tensor of any shape to the CPU, in the format that it has.

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use neftpipe_stage_torch::lora;
-use neftpipe_stage_torch::model::{Cache, Llama, Rows};
+use neftpipe_stage_torch::model::{AdapterInput, Cache, Llama, Place, Rows};
 use neftpipe_stage_torch::tensor_file::TensorFile;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
@@ -138,6 +138,44 @@ fn adapters_of_peft_compute_the_same_beside_and_merged() {
         assert_logits(&model, &golden, &tensors, "", name);
         lora::merge(&mut model);
         assert_logits(&model, &golden, &tensors, "merged.", name);
+    }
+}
+
+/// The adapters see what the projection sees; blocks are then computed operator by operator.
+struct Same;
+
+impl AdapterInput for Same {
+    fn of(&self, x: &Tensor, _: Place) -> Tensor {
+        x.shallow_clone()
+    }
+}
+
+#[test]
+fn halves_of_a_block_have_the_values_and_gradients_of_autograd() {
+    let batch = [vec![5, 6, 7, 8, 9, 10, 11], vec![12, 13], vec![14, 15, 16, 17]];
+    for (base, adapter) in [("gqa_tied", "all"), ("gqa_tied", "qv_rslora")] {
+        let mut model = load(base);
+        lora::attach(&goldens().join("adapters").join(adapter), &mut model).unwrap();
+        let trained = lora::tensors(&model);
+        trained.iter().for_each(|(_, it)| drop(it.set_requires_grad(true)));
+        let pass = |adapter_input: Option<&dyn AdapterInput>| {
+            let rows = rows(&batch);
+            let embedded = model.embed(rows.ids()).set_requires_grad(true);
+            let hidden = model.training_states(embedded.shallow_clone(), &rows, adapter_input);
+            // Weighted, since the plain sum of normed states hardly depends on anything.
+            let weights = Tensor::arange(hidden.numel() as i64, (Kind::Float, Device::Cpu)).sin().view_as(&hidden);
+            (&hidden * weights).sum(Kind::Float).backward();
+            let mut found = vec![("states".to_owned(), hidden.detach()), ("embedded".to_owned(), embedded.grad())];
+            for (name, tensor) in &trained {
+                found.push((name.clone(), tensor.grad().copy()));
+                tensor.shallow_clone().zero_grad();
+            }
+            found
+        };
+        for ((name, whole), (_, stepwise)) in pass(None).iter().zip(pass(Some(&Same))) {
+            assert!(stepwise.abs().max().double_value(&[]) > 1e-3, "{adapter}: {name} is nothing");
+            assert_close(whole, &stepwise, &format!("{adapter}: {name}"));
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use neftpipe_stage_torch::tensor_file::{self, TensorFile};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use support::{Row, Stage, golden_rows, goldens, read_json, write_json};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 const RUNS: [&str; 7] = ["lora", "lora_random_b", "rslora", "linear", "constant", "weight_decay", "full"];
 
@@ -78,6 +78,34 @@ fn steps_are_those_of_transformers_and_peft() {
             assert!(distance.abs().max().double_value(&[]) < 1e-3, "{run}: {name}");
         }
     }
+}
+
+#[test]
+fn losses_in_bf16_stay_within_a_hundredth_of_those_in_f32() {
+    for dropout in [0.0, 0.1] {
+        let lora = json!({"rank": 4, "alpha": 8, "dropout": dropout});
+        let stage = |precision: &str| golden_stage("lora_random_b", json!({"precision": precision, "lora": lora}));
+        let (wide, narrow) = (stage("f32"), stage("bf16"));
+        for stage in [&wide, &narrow] {
+            stage.succeed();
+        }
+        let losses = |stage: &Stage| steps(stage, "adapter", "loss");
+        for (step, (wide, narrow)) in losses(&wide).into_iter().zip(losses(&narrow)).enumerate() {
+            assert!(wide != narrow && (narrow / wide - 1.0).abs() < 0.01, "step {step}: {narrow} for {wide}");
+        }
+        let adapter = TensorFile::open(&narrow.out("adapter/adapter_model.safetensors")).unwrap();
+        assert!(adapter.names().iter().all(|name| adapter.read_any(name).unwrap().kind() == Kind::Float));
+    }
+}
+
+#[test]
+fn a_run_in_bf16_goes_on_from_its_checkpoints_to_the_same_bytes() {
+    let changes = json!({"precision": "bf16"});
+    let straight = noisy_stage(changes.clone()).with_checkpoints(&[2]);
+    straight.succeed();
+    let resumed = noisy_stage(changes).with_known(&straight, 2);
+    assert_eq!(resumed.succeed()["measured"]["steps_reused"], 2);
+    assert_same_files(&resumed, &straight, "adapter");
 }
 
 fn noisy(changes: Value) -> Value {
@@ -198,7 +226,10 @@ fn dropout_is_for_training_and_neither_for_evaluations_nor_for_an_adapter_of_zer
     let (plain, dropped) = (measured(0.0, "start_random_b"), measured(0.5, "start_random_b"));
     assert_ne!(dropped.0, plain.0);
     assert_eq!(dropped.1, plain.1);
-    assert_eq!(measured(0.5, "start_zero_b"), measured(0.0, "start_zero_b"));
+    let (dropped, plain) = (measured(0.5, "start_zero_b"), measured(0.0, "start_zero_b"));
+    // Blocks with dropout are computed operator by operator, and round otherwise.
+    assert_close("loss of an adapter of zeros", &numbers(&dropped.0), &numbers(&plain.0), 1e-6);
+    assert_eq!(dropped.1, plain.1);
 }
 
 #[test]
@@ -253,9 +284,9 @@ fn activations_that_are_computed_again_are_not_held() {
         stage.succeed()["measured"]["peak_memory_bytes"].as_u64().unwrap()
     };
     let (kept, again) = (peak(false), peak(true));
-    // Of each token a block keeps some 2 KB for its backward pass, of which its input is 128 bytes.
+    // Of each token a block keeps some 1.1 KB for its backward pass, of which its input is 128 bytes.
     let (tokens, spared_blocks) = (40 * 256, 8);
-    assert!(again + tokens * 1024 * spared_blocks < kept, "{again} against {kept}");
+    assert!(again + tokens * 768 * spared_blocks < kept, "{again} against {kept}");
 }
 
 /// The goldens' model with its two blocks again and again.
@@ -355,7 +386,7 @@ fn a_fully_trained_model_can_be_trained_on() {
 #[test]
 fn what_cannot_be_trained_is_refused() {
     let rows = golden_rows();
-    noisy_stage(json!({"precision": "bf16"})).fail("usage", &["bf16"]);
+    noisy_stage(json!({"precision": "bf16", "full": true})).fail("usage", &["bf16"]);
     noisy_stage(json!({"device": "cuda:7"})).fail("environment", &["cuda:7"]);
     Stage::train(noisy(json!({})), &[], &rows[..1]).fail("data", &["no rows"]);
     let long = (vec![5; 300], vec![1; 300]);

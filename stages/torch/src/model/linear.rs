@@ -3,9 +3,10 @@
 //! y = W x + s · B (A x) (LoRA, arXiv 2106.09685). The base weight stays as it is, so that one model serves training
 //! and generation with any adapter.
 
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
 use super::{ModelError, Weights};
+use crate::native::{self, Factors};
 
 /// A projection: weight [out, in], bias [out]?, adapter?
 pub struct Linear {
@@ -65,15 +66,16 @@ pub enum Covers {
 }
 
 impl Linear {
+    /// Reads the weight into its place [out, in].
     pub(super) fn load(
         weights: &Weights,
         name: &str,
         place: Place,
-        (inputs, outputs): (i64, i64),
+        mut weight: Tensor,
         bias: bool,
-        (kind, device): (Kind, Device),
     ) -> Result<Self, ModelError> {
-        let weight = weights.read(&format!("{name}.weight"), &[outputs, inputs], kind, device)?;
+        weights.read_into(&format!("{name}.weight"), &mut weight)?;
+        let (outputs, kind, device) = (weight.size()[0], weight.kind(), weight.device());
         let bias = if bias { Some(weights.read(&format!("{name}.bias"), &[outputs], kind, device)?) } else { None };
         Ok(Self { place, weight, bias, adapter: None, probe: None })
     }
@@ -94,10 +96,23 @@ impl Linear {
                 _ => &self.weight + adapter.masked_delta(),
             },
         };
-        match &self.probe {
+        let weight = match &self.probe {
             Some(probe) => weight + probe,
             None => weight,
-        }
+        };
+        // In bf16 the adapter may be in f32, and the sum with it.
+        weight.to_kind(self.weight.kind())
+    }
+
+    /// Whether it computes W x, with nothing beside it but a dense adapter, and W is not trained.
+    pub(super) fn is_plain(&self) -> bool {
+        let masked = self.adapter.as_ref().is_some_and(|adapter| adapter.mask.is_some());
+        !masked && self.bias.is_none() && self.probe.is_none() && !self.weight.requires_grad()
+    }
+
+    /// A and B of its adapter.
+    pub(super) fn factors(&self) -> Factors<'_> {
+        self.adapter.as_ref().map(|adapter| (&adapter.a, &adapter.b))
     }
 
     /// Width of its input.
@@ -117,17 +132,30 @@ impl Linear {
         if sparse && seen.is_none() {
             return x.linear(&self.effective(), self.bias.as_ref());
         }
-        let mut y = x.linear(&self.weight, self.bias.as_ref()); // [N, out]
-        if let Some(adapter @ LowRank { a, b, scaling, .. }) = &self.adapter {
-            if let (true, Some(seen)) = (sparse, &seen) {
-                let update = adapter.masked_delta();
-                let update = self.probe.iter().fold(update, |update, probe| update + probe);
-                return y + seen.mm(&update.tr());
-            }
-            let low = seen.as_ref().unwrap_or(x).mm(&a.tr()) * *scaling; // [N, rank]
-            let _ = y.addmm_(&low, &b.tr());
+        let Some(adapter @ LowRank { a, b, scaling, .. }) = &self.adapter else { return self.base(x, None) };
+        let seen = seen.as_ref().unwrap_or(x);
+        if sparse {
+            let update = adapter.masked_delta();
+            let update = self.probe.iter().fold(update, |update, probe| update + probe).to_kind(x.kind());
+            return self.base(x, None) + seen.mm(&update.tr());
         }
-        y
+        let factor = |factor: &Tensor| factor.to_kind(x.kind()).tr();
+        let low = seen.mm(&factor(a)) * *scaling; // [N, rank]
+        self.base(x, Some(&low.mm(&factor(b))))
+    }
+
+    /// W x + b, and what is added: before it is rounded, since in bf16 the adapter's part would else be lost wherever it is
+    /// smaller than half a unit in the last place of W x.
+    fn base(&self, x: &Tensor, added: Option<&Tensor>) -> Tensor {
+        let y = match added {
+            _ if !self.weight.requires_grad() => native::product(x, &self.weight, added),
+            None => x.linear(&self.weight, None::<&Tensor>),
+            Some(added) => added.addmm(x, &self.weight.tr()),
+        };
+        match &self.bias {
+            Some(bias) => y + bias,
+            None => y,
+        }
     }
 }
 

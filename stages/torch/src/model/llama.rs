@@ -7,6 +7,8 @@ use std::path::Path;
 
 use tch::{Device, Kind, Tensor};
 
+use crate::native::{self, Half, Layout};
+
 use super::{AdapterInput, Angles, Cache, Linear, LlamaConfig, ModelError, Place, Rope, Rows, Weights};
 
 /// A Llama in memory.
@@ -32,6 +34,10 @@ struct Block {
     gate: Linear,
     up: Linear,
     down: Linear,
+    /// The weights of q, k and v, one below the other; theirs are views of it.
+    qkv: Tensor,
+    /// The weights of gate and up.
+    gate_up: Tensor,
 }
 
 /// What attention looks at besides the tokens of this pass.
@@ -108,7 +114,7 @@ impl Llama {
 
     /// Logits [.., V] of hidden states [.., hidden].
     pub fn logits(&self, hidden: &Tensor) -> Tensor {
-        hidden.linear(self.head_weight(), None::<&Tensor>)
+        native::product(hidden, self.head_weight(), None)
     }
 
     /// The weight of the head [V, hidden]: the embedding's where they are tied.
@@ -229,23 +235,26 @@ impl Block {
         let (hidden, inner) = (config.hidden_size, config.intermediate_size);
         let (queries, keys) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
         let norm = |name| weights.read(&format!("model.layers.{layer}.{name}.weight"), &[hidden], kind, device);
-        let linear = |name, shape, bias| {
+        let linear = |name, room, bias| {
             let projection = PROJECTIONS.iter().position(|known| *known == name).expect("one of the seven");
-            let place = Place { layer, projection };
-            Linear::load(weights, &full_name(layer, name), place, shape, bias, (kind, device))
+            Linear::load(weights, &full_name(layer, name), Place { layer, projection }, room, bias)
         };
-        let attention = |name, shape| linear(name, shape, config.attention_bias);
-        let mlp = |name, shape| linear(name, shape, config.mlp_bias);
+        let attention = |name, room| linear(name, room, config.attention_bias);
+        let mlp = |name, room| linear(name, room, config.mlp_bias);
+        let room = |outputs, inputs| Tensor::empty([outputs, inputs], (kind, device));
+        let (qkv, gate_up) = (room(queries + 2 * keys, hidden), room(2 * inner, hidden));
         Ok(Self {
             attention_norm: norm(ATTENTION_NORM)?,
-            q: attention("q_proj", (hidden, queries))?,
-            k: attention("k_proj", (hidden, keys))?,
-            v: attention("v_proj", (hidden, keys))?,
-            o: attention("o_proj", (queries, hidden))?,
+            q: attention("q_proj", qkv.narrow(0, 0, queries))?,
+            k: attention("k_proj", qkv.narrow(0, queries, keys))?,
+            v: attention("v_proj", qkv.narrow(0, queries + keys, keys))?,
+            o: attention("o_proj", room(hidden, queries))?,
             mlp_norm: norm(MLP_NORM)?,
-            gate: mlp("gate_proj", (hidden, inner))?,
-            up: mlp("up_proj", (hidden, inner))?,
-            down: mlp("down_proj", (inner, hidden))?,
+            gate: mlp("gate_proj", gate_up.narrow(0, 0, inner))?,
+            up: mlp("up_proj", gate_up.narrow(0, inner, inner))?,
+            down: mlp("down_proj", room(hidden, inner))?,
+            qkv,
+            gate_up,
         })
     }
 
@@ -260,12 +269,39 @@ impl Block {
     }
 
     fn forward(&self, x: Tensor, layer: usize, config: &LlamaConfig, angles: &Angles, context: &Context<'_>) -> Tensor {
+        if let Context::Rows { lengths, cache: None, adapter_input: None } = context
+            && self.is_plain()
+        {
+            return self.forward_natively(&x, lengths, config, angles);
+        }
         let normed = rms_norm(&x, &self.attention_norm, config.rms_norm_eps);
         let x = x + self.attend(&normed, layer, config, angles, context);
         let normed = rms_norm(&x, &self.mlp_norm, config.rms_norm_eps);
         let input = context.adapter_input();
         let inner = self.gate.forward(&normed, input).silu() * self.up.forward(&normed, input); // [N, inner]
         x + self.down.forward(&inner, input)
+    }
+
+    /// Whether the halves of the block can be computed whole: on the CPU, with frozen weights and dense adapters.
+    fn is_plain(&self) -> bool {
+        let on_cpu = self.qkv.device() == Device::Cpu && matches!(self.qkv.kind(), Kind::Float | Kind::BFloat16);
+        let frozen_norms = !self.attention_norm.requires_grad() && !self.mlp_norm.requires_grad();
+        on_cpu && frozen_norms && self.projections().iter().all(|(_, it)| it.is_plain())
+    }
+
+    fn forward_natively(&self, x: &Tensor, lengths: &[i64], config: &LlamaConfig, angles: &Angles) -> Tensor {
+        let Self { q, k, v, o, gate, up, down, .. } = self;
+        // One configuration makes all adapters of a model.
+        let adapter = self.projections().into_iter().find_map(|(_, it)| it.adapter.as_ref());
+        let scaling = adapter.map_or(0.0, |adapter| adapter.scaling);
+        let half = |norm, reads, writes| Half { norm, eps: config.rms_norm_eps, reads, writes, scaling };
+        let (cos, sin) = angles.flat();
+        let heads = [config.heads, config.kv_heads, config.head_dim];
+        let rows = Layout { lengths, heads, cos: &cos, sin: &sin };
+        let attention = half(&self.attention_norm, &self.qkv, &o.weight);
+        let x = native::attention_half(x, &attention, [q, k, v, o].map(Linear::factors), &rows);
+        let mlp = half(&self.mlp_norm, &self.gate_up, &down.weight);
+        native::mlp_half(&x, &mlp, [gate, up, down].map(Linear::factors))
     }
 
     fn attend(&self, x: &Tensor, layer: usize, config: &LlamaConfig, angles: &Angles, context: &Context<'_>) -> Tensor {

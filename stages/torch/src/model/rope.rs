@@ -32,6 +32,12 @@ impl Rope {
 }
 
 impl Angles {
+    /// Cosines and sines as [N, D/2], f32.
+    pub(super) fn flat(&self) -> (Tensor, Tensor) {
+        let flat = |x: &Tensor| x.squeeze_dim(1).to_kind(Kind::Float);
+        (flat(&self.cos), flat(&self.sin))
+    }
+
     /// Rotates x [N, H, D]: dimension i pairs with i + D/2.
     pub fn rotate(&self, x: &Tensor) -> Tensor {
         let halves = x.chunk(2, -1);

@@ -38,12 +38,20 @@ impl Weights {
     /// # Errors
     /// Where it is missing or has another shape.
     pub fn read(&self, name: &str, shape: &[i64], kind: Kind, device: Device) -> Result<Tensor, ModelError> {
-        let file = self
-            .files
-            .iter()
-            .find(|file| file.contains(name))
-            .ok_or_else(|| TensorFileError::Missing { path: self.folder.clone(), name: name.to_owned() })?;
-        Ok(file.read(name, shape, kind, device)?)
+        Ok(self.holder(name)?.read(name, shape, kind, device)?)
+    }
+
+    /// Copies one tensor into another one of its shape.
+    ///
+    /// # Errors
+    /// Where it is missing or has another shape.
+    pub fn read_into(&self, name: &str, target: &mut Tensor) -> Result<(), ModelError> {
+        Ok(self.holder(name)?.read_into(name, target)?)
+    }
+
+    fn holder(&self, name: &str) -> Result<&TensorFile, TensorFileError> {
+        let missing = || TensorFileError::Missing { path: self.folder.clone(), name: name.to_owned() };
+        self.files.iter().find(|file| file.contains(name)).ok_or_else(missing)
     }
 }
 

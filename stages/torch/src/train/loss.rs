@@ -6,6 +6,8 @@
 
 use tch::{Kind, Tensor};
 
+use crate::native;
+
 /// Logits held at a time. At a vocabulary of 128,256 these are 130 places.
 const LOGITS_BYTES: i64 = 64 << 20;
 
@@ -58,14 +60,14 @@ fn in_chunks(hidden: &Tensor, head: &Tensor, targets: &Tensor, wanted: Wanted, c
             let length = chunk.min(places - start);
             let part = hidden.narrow(0, start, length);
             let target = targets.narrow(0, start, length).unsqueeze(1); // [S, 1]
-            let mut logits = part.linear(head, None::<&Tensor>).to_kind(Kind::Float); // [S, V]
+            let mut logits = native::product(&part, head, None).to_kind(Kind::Float); // [S, V]
             let total = logits.logsumexp([1], true); // [S, 1]
             each.push((&total - logits.gather(1, &target, false)).squeeze_dim(1));
             let Wanted::Gradients { scale, .. } = wanted else { continue };
             let mut slope = logits.g_sub_(&total).exp_(); // softmax [S, V]
             let _ = slope.scatter_add_(1, &target, &total.full_like(-1)); // less the one-hot target
             let slope = slope.g_mul_scalar_(scale).to_kind(head.kind());
-            hidden_gradients.push(slope.mm(head)); // [S, hidden]
+            hidden_gradients.push(native::product(&slope, &head.tr(), None)); // [S, hidden]
             if let Some(gradient) = &mut head_gradient {
                 let _ = gradient.addmm_(&slope.tr(), &part);
             }

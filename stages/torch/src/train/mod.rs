@@ -26,7 +26,6 @@ use neftpipe_protocol::training::{TrainingPlan, batches, batches_by_length};
 use neftpipe_protocol::worker::{Job, Outcome, write_json};
 use neftpipe_protocol::{ArtifactType, Failure};
 use serde_json::json;
-use tch::Kind;
 
 use crate::device::{self, Devices};
 use crate::dropout::StepDropout;
@@ -56,7 +55,7 @@ pub fn run(job: &Job, devices: &Devices) -> Result<Outcome, Failure> {
     let device = devices.choose(params.device)?;
     job.emit(EventBody::Started { device: Some(device::name(device)) });
     let inputs = Inputs::load(job)?;
-    let mut model = Llama::load(&job.input("model")?.path, device, Kind::Float)?;
+    let mut model = Llama::load(&job.input("model")?.path, device, device::kind(params.precision))?;
     let trained = make_trainable(job, &params, &mut model)?;
     let optimizer = AdamW::new(&trained, params.betas, params.eps, params.weight_decay);
     Trainer::new(job, params, inputs, model, trained, optimizer)?.run()

@@ -9,9 +9,10 @@ use neftpipe_protocol::params::{Precision, TrainParams};
 /// # Errors
 /// A usage failure that names the parameter and the way around it.
 pub fn check(params: &TrainParams) -> Result<(), Failure> {
-    let sparsity = params.sparsity.as_ref();
+    let (sparsity, bf16) = (params.sparsity.as_ref(), params.precision == Precision::Bf16);
     let refusals = [
-        (params.precision == Precision::Bf16, "precision: bf16", "train with `precision: f32`"),
+        (bf16 && params.full, "precision: bf16 beside full", "train an adapter, or with `precision: f32`"),
+        (bf16 && sparsity.is_some(), "precision: bf16 beside sparsity", "train with `precision: f32`"),
         (sparsity.is_some_and(|it| it.drop == Drop::Wanda), "sparsity.drop: wanda", "drop by `magnitude`"),
         (
             sparsity.is_some_and(|it| it.granularity == Granularity::TwoOfFour),
@@ -39,8 +40,10 @@ mod tests {
     fn what_is_not_built_is_refused_by_name() {
         let check = |params| check(&serde_json::from_value(params).unwrap());
         assert_eq!(check(json!({})), Ok(()));
+        assert_eq!(check(json!({"precision": "bf16"})), Ok(()));
         for (params, name) in [
-            (json!({"precision": "bf16"}), "bf16"),
+            (json!({"precision": "bf16", "full": true}), "bf16"),
+            (json!({"precision": "bf16", "sparsity": {"scope": "delta", "target": 0.5}}), "bf16"),
             (json!({"sparsity": {"scope": "delta", "target": 0.5, "drop": "wanda"}}), "wanda"),
             (json!({"sparsity": {"scope": "delta", "target": 0.5, "granularity": "2:4"}}), "2:4"),
         ] {

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use neftpipe_protocol::Kind;
 use neftpipe_stage_torch::tensor_file;
 use serde_json::{Value, json};
 use tch::Tensor;
@@ -73,7 +74,7 @@ impl Stage {
         let (attempt, out) = (folder.path().join("attempt"), folder.path().join("attempt/out"));
         fs::create_dir_all(&out).unwrap();
         let request = json!({
-            "protocol": 1, "kind": "train", "version": 1, "stage": "train", "params": params, "inputs": {},
+            "protocol": 1, "kind": "train", "version": Kind::Train.version(), "stage": "train", "params": params, "inputs": {},
             "attempt": attempt, "out": out, "base": folder.path(), "threads": 1,
         });
         let tokens = folder.path().join("tokens");

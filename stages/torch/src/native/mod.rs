@@ -1,0 +1,186 @@
+//! The C++ beside the worker (`native.cpp`): what tch does not bind.
+//!
+//! Here is its border alone. As tch's operators do, these panic with libtorch's message where libtorch refuses.
+
+use std::ffi::{CStr, c_char};
+use std::ptr;
+
+use tch::Tensor;
+use torch_sys::C_tensor;
+
+unsafe extern "C" {
+    fn neftpipe_last_error() -> *const c_char;
+    fn neftpipe_product(x: *const C_tensor, weight: *const C_tensor, added: *const C_tensor) -> *mut C_tensor;
+    fn neftpipe_attention_half(
+        x: *const C_tensor,
+        norm: *const C_tensor,
+        qkv: *const C_tensor,
+        o: *const C_tensor,
+        adapters: *const *const C_tensor,
+        cos: *const C_tensor,
+        sin: *const C_tensor,
+        lengths: *const i64,
+        rows: usize,
+        heads: *const i64,
+        eps: f64,
+        scaling: f64,
+    ) -> *mut C_tensor;
+    fn neftpipe_mlp_half(
+        x: *const C_tensor,
+        norm: *const C_tensor,
+        gate_up: *const C_tensor,
+        down: *const C_tensor,
+        adapters: *const *const C_tensor,
+        eps: f64,
+        scaling: f64,
+    ) -> *mut C_tensor;
+}
+
+/// A and B of a projection, where it has an adapter.
+pub type Factors<'a> = Option<(&'a Tensor, &'a Tensor)>;
+
+/// Half a block: its norm, the joined weight that reads the normed input, the weight that writes to the residual stream.
+pub struct Half<'a> {
+    /// Weight of the norm [hidden].
+    pub norm: &'a Tensor,
+    /// Its epsilon.
+    pub eps: f64,
+    /// Weights of the projections that read, one below the other [out, hidden].
+    pub reads: &'a Tensor,
+    /// Weight of the projection that writes [hidden, in].
+    pub writes: &'a Tensor,
+    /// s of the adapters.
+    pub scaling: f64,
+}
+
+/// Whole rows, one after the other, and the heads of a token.
+pub struct Layout<'a> {
+    /// Tokens of each row.
+    pub lengths: &'a [i64],
+    /// H, K and D.
+    pub heads: [i64; 3],
+    /// Cosines of the angles [N, D/2], f32.
+    pub cos: &'a Tensor,
+    /// Their sines.
+    pub sin: &'a Tensor,
+}
+
+/// x·Wᵀ, plus what is added, for a weight that is not trained; the sum is rounded once.
+pub fn product(x: &Tensor, weight: &Tensor, added: Option<&Tensor>) -> Tensor {
+    // SAFETY: the pointers are those of living tensors, or null for what may be absent.
+    taken(unsafe { neftpipe_product(x.as_ptr(), weight.as_ptr(), pointer(added)) })
+}
+
+/// x + o(attention(norm(x))), causal within each row, with the adapters of q, k, v and o.
+pub fn attention_half(x: &Tensor, half: &Half<'_>, adapters: [Factors<'_>; 4], rows: &Layout<'_>) -> Tensor {
+    let adapters = pointers(&adapters);
+    // SAFETY: the pointers are those of living tensors and slices; the lists have the lengths that the C++ reads.
+    taken(unsafe {
+        neftpipe_attention_half(
+            x.as_ptr(),
+            half.norm.as_ptr(),
+            half.reads.as_ptr(),
+            half.writes.as_ptr(),
+            adapters.as_ptr(),
+            rows.cos.as_ptr(),
+            rows.sin.as_ptr(),
+            rows.lengths.as_ptr(),
+            rows.lengths.len(),
+            rows.heads.as_ptr(),
+            half.eps,
+            half.scaling,
+        )
+    })
+}
+
+/// x + down(silu(gate(norm(x)))∘up(norm(x))), with the adapters of gate, up and down.
+pub fn mlp_half(x: &Tensor, half: &Half<'_>, adapters: [Factors<'_>; 3]) -> Tensor {
+    let adapters = pointers(&adapters);
+    // SAFETY: as above.
+    taken(unsafe {
+        neftpipe_mlp_half(
+            x.as_ptr(),
+            half.norm.as_ptr(),
+            half.reads.as_ptr(),
+            half.writes.as_ptr(),
+            adapters.as_ptr(),
+            half.eps,
+            half.scaling,
+        )
+    })
+}
+
+fn pointer(tensor: Option<&Tensor>) -> *const C_tensor {
+    tensor.map_or(ptr::null(), Tensor::as_ptr)
+}
+
+fn pointers(adapters: &[Factors<'_>]) -> Vec<*const C_tensor> {
+    adapters.iter().flat_map(|it| [pointer(it.map(|(a, _)| a)), pointer(it.map(|(_, b)| b))]).collect()
+}
+
+/// The tensor that the C++ made.
+fn taken(made: *mut C_tensor) -> Tensor {
+    if made.is_null() {
+        // SAFETY: the text lives until the next call of this thread, and is copied before.
+        let message = unsafe { CStr::from_ptr(neftpipe_last_error()) }.to_string_lossy().into_owned();
+        panic!("libtorch: {message}");
+    }
+    // SAFETY: the C++ made it for us alone, with the allocator that tch frees with.
+    unsafe { Tensor::from_ptr(made) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{Device, Kind};
+
+    fn random(shape: [i64; 2], scale: f64) -> Tensor {
+        Tensor::randn(shape, (Kind::Float, Device::Cpu)) * scale
+    }
+
+    #[test]
+    fn what_is_added_counts_where_it_is_smaller_than_a_rounding_step() {
+        tch::manual_seed(3);
+        let to_bf16 = |x: Tensor| x.to_kind(Kind::BFloat16);
+        let (x, weight) = (to_bf16(random([64, 256], 1.0)), to_bf16(random([128, 256], 0.1)));
+        // y is about 1.6, where bf16 steps by 2⁻⁷; what is added is a fortieth of that.
+        let added = to_bf16(random([64, 128], 2e-4));
+        let plain = product(&x, &weight, None);
+        let in_sum = product(&x, &weight, Some(&added));
+        let naive = &plain + &added;
+        let share = |y: &Tensor| {
+            let wide = |x: &Tensor| x.to_kind(Kind::Float);
+            let exact = wide(&x).mm(&wide(&weight).tr());
+            let total = |x: Tensor| x.sum(Kind::Double).double_value(&[]);
+            // How much of what was added is found in the result, over all places.
+            let error = wide(&plain) - &exact;
+            total((wide(y) - exact - error) * wide(&added)) / total(wide(&added).square())
+        };
+        assert!((share(&in_sum) - 1.0).abs() < 0.3, "{}", share(&in_sum));
+        assert!(share(&naive).abs() < 0.3, "{}", share(&naive));
+    }
+
+    #[test]
+    fn products_and_their_gradients_are_those_of_tch() {
+        tch::manual_seed(4);
+        let weight = random([7, 5], 1.0);
+        let inputs = || {
+            tch::manual_seed(5);
+            [random([3, 5], 1.0), random([3, 7], 1.0)].map(|it| it.set_requires_grad(true))
+        };
+        let ([x, added], [x_too, added_too]) = (inputs(), inputs());
+        let (ours, theirs) = (product(&x, &weight, Some(&added)), x_too.linear(&weight, None::<&Tensor>) + &added_too);
+        for y in [&ours, &theirs] {
+            y.square().sum(Kind::Float).backward();
+        }
+        for (ours, theirs) in [(ours, theirs), (x.grad(), x_too.grad()), (added.grad(), added_too.grad())] {
+            assert!((ours - theirs).abs().max().double_value(&[]) < 1e-5);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "libtorch: ")]
+    fn what_libtorch_refuses_is_a_panic_with_its_words() {
+        let _ = product(&random([3, 5], 1.0), &random([7, 4], 1.0), None);
+    }
+}

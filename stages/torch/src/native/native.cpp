@@ -1,0 +1,531 @@
+// What tch does not bind: products by oneDNN with weights that are not trained, and the two halves of a block with a
+// hand-written backward pass.
+//
+// Every function that Rust calls returns null where something failed and leaves the reason for `neftpipe_last_error`;
+// no exception leaves this file. Tensors that are absent are null there.
+// Axes: N tokens of all rows, H query heads, K key-value heads, G = H/K, T tokens of one row, D head dim, R ranks of all
+// adapters of a product.
+
+#include <ATen/ATen.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+namespace {
+
+using at::Tensor;
+using torch::autograd::AutogradContext;
+using torch::autograd::Function;
+using torch::autograd::variable_list;
+using Maybe = std::optional<Tensor>;
+
+// ---- Products -------------------------------------------------------------------------------------------------------
+
+Tensor onednn_product(const Tensor& x, const Tensor& weight) {
+  using Signature = Tensor(const Tensor&, const Tensor&, const std::optional<Tensor>&, std::string_view,
+                           c10::List<std::optional<at::Scalar>>, std::optional<std::string_view>);
+  static const auto op =
+      c10::Dispatcher::singleton().findSchemaOrThrow("mkldnn::_linear_pointwise", "").typed<Signature>();
+  return op.call(x, weight, std::nullopt, "none", c10::List<std::optional<at::Scalar>>(), "");
+}
+
+Tensor onednn_product_plus(const Tensor& x, const Tensor& weight, const Tensor& added) {
+  using Signature =
+      Tensor(const Tensor&, const Tensor&, const Tensor&, const std::optional<Tensor>&, std::string_view);
+  static const auto op =
+      c10::Dispatcher::singleton().findSchemaOrThrow("mkldnn::_linear_pointwise", "binary").typed<Signature>();
+  return op.call(x, added, weight, std::nullopt, "add");
+}
+
+// Not every processor (bf16 needs AVX-512) and not every libtorch has these kernels: a small product tells.
+bool tried_onednn(at::ScalarType kind) {
+  try {
+    const Tensor one = at::ones({1, 1}, kind);
+    onednn_product(one, one);
+    onednn_product_plus(one, one, one);
+    return true;
+  } catch (const std::exception&) {
+    return false;
+  }
+}
+
+bool has_onednn(const Tensor& x) {
+  if (!x.device().is_cpu()) return false;
+  static const bool f32 = tried_onednn(at::kFloat);
+  static const bool bf16 = tried_onednn(at::kBFloat16);
+  return x.scalar_type() == at::kFloat ? f32 : x.scalar_type() == at::kBFloat16 && bf16;
+}
+
+// x·Wᵀ.
+Tensor product(const Tensor& x, const Tensor& weight) {
+  return has_onednn(x) ? onednn_product(x, weight) : at::linear(x, weight);
+}
+
+// x·Wᵀ + added, summed in f32 and rounded once.
+Tensor product_plus(const Tensor& x, const Tensor& weight, const Tensor& added) {
+  return has_onednn(x) ? onednn_product_plus(x, weight, added) : at::addmm(added, x, weight.t());
+}
+
+// x·Wᵀ, plus what is added, for a weight that is not trained.
+struct FrozenProduct : Function<FrozenProduct> {
+  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& weight, const Maybe& added) {
+    ctx->save_for_backward({weight});
+    ctx->saved_data["added"] = added.has_value();
+    return added ? product_plus(x, weight, *added) : product(x, weight);
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& received) {
+    const Tensor dy = received[0].contiguous();
+    const Tensor dx = ctx->needs_input_grad(0) ? product(dy, ctx->get_saved_variables()[0].t()) : Tensor();
+    return {dx, Tensor(), ctx->saved_data["added"].toBool() ? dy : Tensor()};
+  }
+};
+
+// ---- Projections with adapters --------------------------------------------------------------------------------------
+
+// A [rank, in] and B [outputs, rank] of a projection, as trained; undefined where it has no adapter.
+struct LowRank {
+  Tensor a, b;
+  int64_t outputs;
+};
+
+struct Gradients {
+  Tensor a, b;
+};
+
+// Projections of one input as a single product: y = x·Wᵀ + s·(x·Aᵀ)·Bᵀ, rows of W and y by projection.
+//
+// The adapters' part is added to the accumulated product before it is rounded: in bf16 it would else be lost wherever it
+// is smaller than half a unit in the last place of x·Wᵀ.
+class Adapted {
+ public:
+  Adapted(const Tensor& weight, std::vector<LowRank> adapters, double scaling)
+      : weight_(weight), adapters_(std::move(adapters)), scaling_(scaling) {
+    int64_t output = 0;
+    std::vector<Tensor> all;
+    for (const LowRank& it : adapters_) {
+      places_.push_back({output, ranks_, it.outputs, it.a.defined() ? it.a.size(0) : 0});
+      output += it.outputs;
+      if (!it.a.defined()) continue;
+      ranks_ += it.a.size(0);
+      all.push_back(it.a.to(weight.scalar_type()));
+      b_.push_back(it.b.to(weight.scalar_type()));
+    }
+    if (ranks_ > 0) a_ = at::cat(all);  // [R, in]
+  }
+
+  // y [N, out]; leaves s·x·Aᵀ [N, R] in `low` for the backward pass.
+  Tensor forward(const Tensor& x, Tensor& low) const {
+    if (ranks_ == 0) return product(x, weight_);
+    low = product(x, a_).mul_(scaling_);
+    return product_plus(x, weight_, spread(low));
+  }
+
+  // The gradients of x [N, in] and of s·x·Aᵀ [N, R], from that of y.
+  Tensor backward(const Tensor& dy, Tensor& dlow, bool wants_input) const {
+    if (ranks_ > 0) {
+      dlow = at::empty({dy.size(0), ranks_}, dy.options());
+      size_t at = 0;
+      for (const Place& it : places_) {
+        if (it.rank == 0) continue;
+        Tensor part = dlow.narrow(1, it.low, it.rank);
+        at::mm_out(part, dy.narrow(1, it.output, it.outputs), b_[at++]);
+      }
+      dlow.mul_(scaling_);
+    }
+    if (!wants_input) return {};
+    if (ranks_ == 0) return product(dy, weight_.t());
+    return product_plus(dy, weight_.t(), dlow.mm(a_));
+  }
+
+  // The gradients of each projection's adapter, in the adapters' number format.
+  std::vector<Gradients> gradients(const Tensor& x, const Tensor& dy, const Tensor& low, const Tensor& dlow) const {
+    std::vector<Gradients> found(adapters_.size());
+    if (ranks_ == 0) return found;
+    const Tensor da = dlow.t().mm(x);  // [R, in]
+    for (size_t i = 0; i < places_.size(); i++) {
+      const Place& it = places_[i];
+      if (it.rank == 0) continue;
+      const auto kind = adapters_[i].a.scalar_type();
+      const Tensor db = dy.narrow(1, it.output, it.outputs).t().mm(low.narrow(1, it.low, it.rank));
+      found[i] = {da.narrow(0, it.low, it.rank).to(kind), db.to(kind)};
+    }
+    return found;
+  }
+
+ private:
+  struct Place {
+    int64_t output, low, outputs, rank;
+  };
+
+  // s·(x·Aᵀ)·Bᵀ [N, out] of all projections.
+  Tensor spread(const Tensor& low) const {
+    Tensor delta = at::empty({low.size(0), weight_.size(0)}, low.options());
+    size_t at = 0;
+    for (const Place& it : places_) {
+      Tensor part = delta.narrow(1, it.output, it.outputs);
+      if (it.rank == 0) {
+        part.zero_();
+      } else {
+        at::mm_out(part, low.narrow(1, it.low, it.rank), b_[at++].t());
+      }
+    }
+    return delta;
+  }
+
+  Tensor weight_, a_;
+  std::vector<LowRank> adapters_;
+  std::vector<Tensor> b_;
+  std::vector<Place> places_;
+  double scaling_;
+  int64_t ranks_ = 0;
+};
+
+Adapted single(const Tensor& weight, const variable_list& adapter, double scaling) {
+  return Adapted(weight, {{adapter[0], adapter[1], weight.size(0)}}, scaling);
+}
+
+// Undefined tensors for absent ones.
+variable_list present(const std::vector<Maybe>& tensors) {
+  variable_list all;
+  for (const Maybe& it : tensors) all.push_back(it.value_or(Tensor()));
+  return all;
+}
+
+// ---- Norm and rotation ----------------------------------------------------------------------------------------------
+
+// Sums in this many lanes, so that the compiler may use vectors.
+constexpr int64_t LANES = 16;
+
+template <typename Term>
+float sum(int64_t count, Term term) {
+  float lanes[LANES] = {};
+  int64_t i = 0;
+  for (; i + LANES <= count; i += LANES) {
+    for (int64_t lane = 0; lane < LANES; lane++) lanes[lane] += term(i + lane);
+  }
+  for (; i < count; i++) lanes[0] += term(i);
+  float total = 0;
+  for (float lane : lanes) total += lane;
+  return total;
+}
+
+template <typename Act>
+void by_kind(const Tensor& x, Act act) {
+  TORCH_CHECK(x.is_contiguous() && x.device().is_cpu(), "a block is computed on the CPU, in order");
+  if (x.scalar_type() == at::kFloat) return act(float());
+  TORCH_CHECK(x.scalar_type() == at::kBFloat16, "a block is computed in f32 or bf16, not in ", x.scalar_type());
+  act(at::BFloat16());
+}
+
+template <typename T>
+float inverse_root_mean_square(const T* x, int64_t width, double eps) {
+  const float squares = sum(width, [&](int64_t i) { return float(x[i]) * float(x[i]); });
+  return 1.0f / std::sqrt(squares / float(width) + float(eps));
+}
+
+// x · w / √(mean(x²) + eps) over the last axis of [N, width].
+Tensor rms_norm(const Tensor& input, const Tensor& weight, double eps) {
+  Tensor output = at::empty_like(input);
+  const int64_t rows = input.size(0), width = input.size(1);
+  by_kind(input, [&](auto kind) {
+    using T = decltype(kind);
+    const T* w = weight.const_data_ptr<T>();
+    for (int64_t row = 0; row < rows; row++) {
+      const T* x = input.const_data_ptr<T>() + row * width;
+      T* y = output.mutable_data_ptr<T>() + row * width;
+      const float r = inverse_root_mean_square(x, width, eps);
+      for (int64_t i = 0; i < width; i++) y[i] = T(float(x[i]) * r * float(w[i]));
+    }
+  });
+  return output;
+}
+
+// Adds the norm's gradient for x to `gradient` [N, width]: with r = 1/√(mean(x²) + eps) and g = w∘dy,
+// dx = r·g − x·r³·(g·x)/width.
+void add_rms_norm_gradient(Tensor& gradient, const Tensor& dy, const Tensor& input, const Tensor& weight, double eps) {
+  const int64_t rows = input.size(0), width = input.size(1);
+  by_kind(input, [&](auto kind) {
+    using T = decltype(kind);
+    const T* w = weight.const_data_ptr<T>();
+    for (int64_t row = 0; row < rows; row++) {
+      const T* x = input.const_data_ptr<T>() + row * width;
+      const T* g = dy.const_data_ptr<T>() + row * width;
+      T* dx = gradient.mutable_data_ptr<T>() + row * width;
+      const float r = inverse_root_mean_square(x, width, eps);
+      const float dot = sum(width, [&](int64_t i) { return float(g[i]) * float(w[i]) * float(x[i]); });
+      const float back = r * r * r * dot / float(width);
+      for (int64_t i = 0; i < width; i++) {
+        dx[i] = T(float(dx[i]) + r * float(g[i]) * float(w[i]) - back * float(x[i]));
+      }
+    }
+  });
+}
+
+// Rotates the first `heads` heads of [N, width] in place, dimension i with i + D/2, by angles [N, D/2]; `turn` is −1 for
+// the way back.
+void rotate_(Tensor& x, const Tensor& cos, const Tensor& sin, int64_t heads, int64_t dim, float turn) {
+  const int64_t rows = x.size(0), width = x.size(1), half = dim / 2;
+  const float* c = cos.const_data_ptr<float>();
+  const float* s = sin.const_data_ptr<float>();
+  by_kind(x, [&](auto kind) {
+    using T = decltype(kind);
+    for (int64_t row = 0; row < rows; row++) {
+      for (int64_t head = 0; head < heads; head++) {
+        T* a = x.mutable_data_ptr<T>() + row * width + head * dim;
+        T* b = a + half;
+        for (int64_t i = 0; i < half; i++) {
+          const float co = c[row * half + i], si = turn * s[row * half + i];
+          const float first = float(a[i]), second = float(b[i]);
+          a[i] = T(first * co - second * si);
+          b[i] = T(second * co + first * si);
+        }
+      }
+    }
+  });
+}
+
+// ---- Attention ------------------------------------------------------------------------------------------------------
+
+// How rows lie one after the other, and heads in a row.
+struct Layout {
+  std::vector<int64_t> lengths;
+  int64_t queries, keys, dim;
+};
+
+// Queries, keys and values of one row of [N, width], as [K, G, T, D]; the keys and values of a group are one.
+struct RowHeads {
+  Tensor q, k, v;
+
+  RowHeads(const Tensor& qkv, int64_t start, int64_t tokens, const Layout& layout) {
+    const Tensor row = qkv.narrow(0, start, tokens).view({tokens, -1, layout.dim});
+    const int64_t group = layout.queries / layout.keys;
+    q = grouped(row.narrow(1, 0, layout.queries), layout);
+    k = grouped(row.narrow(1, layout.queries, layout.keys), layout).expand({-1, group, -1, -1});
+    v = grouped(row.narrow(1, layout.queries + layout.keys, layout.keys), layout).expand({-1, group, -1, -1});
+  }
+
+  // [T, K·g, D] to [K, g, T, D].
+  static Tensor grouped(const Tensor& x, const Layout& layout) {
+    return x.unflatten(1, {layout.keys, -1}).permute({1, 2, 0, 3});
+  }
+};
+
+// Causal attention of each row by itself: qkv [N, width] to [N, H·D]. The logarithms of the sums go to `sums`.
+Tensor attend(const Tensor& qkv, const Layout& layout, variable_list& sums) {
+  const Tensor mixed = at::empty({qkv.size(0), layout.queries * layout.dim}, qkv.options());
+  int64_t start = 0;
+  for (int64_t tokens : layout.lengths) {
+    const RowHeads row(qkv, start, tokens, layout);
+    auto [out, sum] = at::_scaled_dot_product_flash_attention_for_cpu(row.q, row.k, row.v, 0.0, true);
+    RowHeads::grouped(mixed.narrow(0, start, tokens).view({tokens, -1, layout.dim}), layout).copy_(out);
+    sums.push_back(sum);
+    start += tokens;
+  }
+  return mixed;
+}
+
+// The gradient of qkv from that of the mixed values.
+Tensor attend_backward(const Tensor& dmixed, const Tensor& qkv, const Tensor& mixed, const variable_list& sums,
+                       const Layout& layout) {
+  const Tensor dqkv = at::empty_like(qkv);
+  int64_t start = 0;
+  for (size_t i = 0; i < layout.lengths.size(); i++) {
+    const int64_t tokens = layout.lengths[i];
+    const RowHeads row(qkv, start, tokens, layout);
+    const auto by_head = [&](const Tensor& x) {
+      return RowHeads::grouped(x.narrow(0, start, tokens).view({tokens, -1, layout.dim}), layout);
+    };
+    auto [dq, dk, dv] = at::_scaled_dot_product_flash_attention_for_cpu_backward(
+        by_head(dmixed), row.q, row.k, row.v, by_head(mixed), sums[i], 0.0, true);
+    const Tensor all = dqkv.narrow(0, start, tokens).view({tokens, -1, layout.dim});
+    RowHeads::grouped(all.narrow(1, 0, layout.queries), layout).copy_(dq);
+    RowHeads::grouped(all.narrow(1, layout.queries, layout.keys), layout).copy_(dk.sum(1, true));
+    RowHeads::grouped(all.narrow(1, layout.queries + layout.keys, layout.keys), layout).copy_(dv.sum(1, true));
+    start += tokens;
+  }
+  return dqkv;
+}
+
+// x + o(attention(norm(x))). Of each token it keeps x, the rotated queries and keys, the values and the mixed values.
+struct AttentionHalf : Function<AttentionHalf> {
+  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& norm, const Tensor& qkv_weight,
+                        const Maybe& aq, const Maybe& bq, const Maybe& ak, const Maybe& bk, const Maybe& av,
+                        const Maybe& bv, const Tensor& o_weight, const Maybe& ao, const Maybe& bo,
+                        const Tensor& cos, const Tensor& sin, Layout layout, double eps, double scaling) {
+    Tensor low, low_o;
+    Tensor qkv = joined(qkv_weight, present({aq, bq, ak, bk, av, bv}), layout, scaling).forward(rms_norm(x, norm, eps), low);
+    rotate_(qkv, cos, sin, layout.queries + layout.keys, layout.dim, 1);
+    variable_list sums;
+    const Tensor mixed = attend(qkv, layout, sums);
+    Tensor y = single(o_weight, present({ao, bo}), scaling).forward(mixed, low_o).add_(x);
+    variable_list saved = present({x, norm, qkv_weight, aq, bq, ak, bk, av, bv, o_weight, ao, bo, cos, sin, low, low_o, qkv, mixed});
+    saved.insert(saved.end(), sums.begin(), sums.end());
+    ctx->save_for_backward(saved);
+    ctx->saved_data["lengths"] = layout.lengths;
+    ctx->saved_data["heads"] = std::vector<int64_t>{layout.queries, layout.keys, layout.dim};
+    ctx->saved_data["eps"] = eps;
+    ctx->saved_data["scaling"] = scaling;
+    return y;
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& received) {
+    const variable_list saved = ctx->get_saved_variables();
+    const Tensor &x = saved[0], &norm = saved[1], &cos = saved[12], &sin = saved[13], &low = saved[14],
+                 &low_o = saved[15], &qkv = saved[16], &mixed = saved[17];
+    const variable_list sums(saved.begin() + 18, saved.end());
+    const auto heads = ctx->saved_data["heads"].toIntVector();
+    const Layout layout{ctx->saved_data["lengths"].toIntVector(), heads[0], heads[1], heads[2]};
+    const double eps = ctx->saved_data["eps"].toDouble(), scaling = ctx->saved_data["scaling"].toDouble();
+    const Tensor dy = received[0].contiguous();
+
+    Tensor dlow_o, dlow;
+    const Adapted o = single(saved[9], {saved[10], saved[11]}, scaling);
+    const Tensor dmixed = o.backward(dy, dlow_o, true);
+    const auto found_o = o.gradients(mixed, dy, low_o, dlow_o);
+    Tensor dqkv = attend_backward(dmixed, qkv, mixed, sums, layout);
+    rotate_(dqkv, cos, sin, layout.queries + layout.keys, layout.dim, -1);
+
+    const bool wants_input = ctx->needs_input_grad(0);
+    const Adapted all = joined(saved[2], {saved[3], saved[4], saved[5], saved[6], saved[7], saved[8]}, layout, scaling);
+    const Tensor dnormed = all.backward(dqkv, dlow, wants_input);
+    const auto found = all.gradients(rms_norm(x, norm, eps), dqkv, low, dlow);
+    Tensor dx;
+    if (wants_input) {
+      dx = dy.clone();
+      add_rms_norm_gradient(dx, dnormed, x, norm, eps);
+    }
+    const Tensor none;
+    return {dx,   none,         none,         found[0].a, found[0].b, found[1].a, found[1].b, found[2].a, found[2].b,
+            none, found_o[0].a, found_o[0].b, none,       none,       none,       none,       none};
+  }
+
+  static Adapted joined(const Tensor& weight, const variable_list& adapters, const Layout& layout, double scaling) {
+    const int64_t queries = layout.queries * layout.dim, keys = layout.keys * layout.dim;
+    return Adapted(weight,
+                   {{adapters[0], adapters[1], queries}, {adapters[2], adapters[3], keys}, {adapters[4], adapters[5], keys}},
+                   scaling);
+  }
+};
+
+// ---- Feed-forward ---------------------------------------------------------------------------------------------------
+
+// x + down(silu(gate(norm(x)))∘up(norm(x))). Of each token it keeps x, gate and up.
+struct MlpHalf : Function<MlpHalf> {
+  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& norm, const Tensor& gate_up_weight,
+                        const Maybe& ag, const Maybe& bg, const Maybe& au, const Maybe& bu,
+                        const Tensor& down_weight, const Maybe& ad, const Maybe& bd, double eps, double scaling) {
+    Tensor low, low_d;
+    const Tensor both = joined(gate_up_weight, present({ag, bg, au, bu}), scaling).forward(rms_norm(x, norm, eps), low);
+    const Tensor inner = at::silu(gate(both)).mul_(up(both));
+    Tensor y = single(down_weight, present({ad, bd}), scaling).forward(inner, low_d).add_(x);
+    ctx->save_for_backward(present({x, norm, gate_up_weight, ag, bg, au, bu, down_weight, ad, bd, low, low_d, both}));
+    ctx->saved_data["eps"] = eps;
+    ctx->saved_data["scaling"] = scaling;
+    return y;
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& received) {
+    const variable_list saved = ctx->get_saved_variables();
+    const Tensor &x = saved[0], &norm = saved[1], &low = saved[10], &low_d = saved[11], &both = saved[12];
+    const double eps = ctx->saved_data["eps"].toDouble(), scaling = ctx->saved_data["scaling"].toDouble();
+    const Tensor dy = received[0].contiguous();
+
+    Tensor dlow_d, dlow;
+    const Adapted down = single(saved[7], {saved[8], saved[9]}, scaling);
+    const Tensor dinner = down.backward(dy, dlow_d, true);
+    Tensor inner = at::silu(gate(both));
+    const Tensor dboth = at::empty_like(both);
+    Tensor dgate = gate(dboth), dup = up(dboth);
+    at::mul_out(dup, dinner, inner);
+    inner.mul_(up(both));
+    const auto found_d = down.gradients(inner, dy, low_d, dlow_d);
+    at::mul_out(inner, dinner, up(both));
+    at::silu_backward_out(dgate, inner, gate(both));
+
+    const bool wants_input = ctx->needs_input_grad(0);
+    const Adapted all = joined(saved[2], {saved[3], saved[4], saved[5], saved[6]}, scaling);
+    const Tensor dnormed = all.backward(dboth, dlow, wants_input);
+    const auto found = all.gradients(rms_norm(x, norm, eps), dboth, low, dlow);
+    Tensor dx;
+    if (wants_input) {
+      dx = dy.clone();
+      add_rms_norm_gradient(dx, dnormed, x, norm, eps);
+    }
+    const Tensor none;
+    return {dx,   none,         none,         found[0].a, found[0].b, found[1].a,
+            found[1].b, none, found_d[0].a, found_d[0].b, none, none};
+  }
+
+  static Adapted joined(const Tensor& weight, const variable_list& adapters, double scaling) {
+    const int64_t inner = weight.size(0) / 2;
+    return Adapted(weight, {{adapters[0], adapters[1], inner}, {adapters[2], adapters[3], inner}}, scaling);
+  }
+
+  static Tensor gate(const Tensor& both) { return both.narrow(1, 0, both.size(1) / 2); }
+  static Tensor up(const Tensor& both) { return both.narrow(1, both.size(1) / 2, both.size(1) / 2); }
+};
+
+// ---- The border -----------------------------------------------------------------------------------------------------
+
+thread_local std::string last_error;
+
+Maybe given(const Tensor* tensor) { return tensor ? Maybe(*tensor) : std::nullopt; }
+
+template <typename Make>
+Tensor* guarded(Make make) {
+  try {
+    return new Tensor(make());
+  } catch (const c10::Error& error) {
+    last_error = error.what_without_backtrace();
+  } catch (const std::exception& error) {
+    last_error = error.what();
+  } catch (...) {
+    last_error = "an exception that says nothing";
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+extern "C" {
+
+const char* neftpipe_last_error() { return last_error.c_str(); }
+
+Tensor* neftpipe_product(const Tensor* x, const Tensor* weight, const Tensor* added) {
+  return guarded([&] { return FrozenProduct::apply(*x, *weight, given(added)); });
+}
+
+// The weight as products of so many rows read it best; itself where there is no such form.
+Tensor* neftpipe_packed(const Tensor* weight, int64_t rows) {
+  return guarded([&]() -> Tensor {
+    if (!has_onednn(*weight)) return *weight;
+    using Signature = Tensor(const Tensor&, std::optional<int64_t>);
+    static const auto op =
+        c10::Dispatcher::singleton().findSchemaOrThrow("mkldnn::_reorder_linear_weight", "").typed<Signature>();
+    return op.call(*weight, rows);
+  });
+}
+
+// adapters: A and B of q, k, v and o. heads: H, K, D.
+Tensor* neftpipe_attention_half(const Tensor* x, const Tensor* norm, const Tensor* qkv, const Tensor* o,
+                                const Tensor* const* adapters, const Tensor* cos, const Tensor* sin,
+                                const int64_t* lengths, size_t rows, const int64_t* heads, double eps,
+                                double scaling) {
+  return guarded([&] {
+    const auto adapter = [&](int i) { return given(adapters[i]); };
+    return AttentionHalf::apply(*x, *norm, *qkv, adapter(0), adapter(1), adapter(2), adapter(3), adapter(4), adapter(5),
+                                *o, adapter(6), adapter(7), *cos, *sin, Layout{{lengths, lengths + rows}, heads[0], heads[1], heads[2]}, eps, scaling);
+  });
+}
+
+// adapters: A and B of gate, up and down.
+Tensor* neftpipe_mlp_half(const Tensor* x, const Tensor* norm, const Tensor* gate_up, const Tensor* down,
+                          const Tensor* const* adapters, double eps, double scaling) {
+  return guarded([&] {
+    const auto adapter = [&](int i) { return given(adapters[i]); };
+    return MlpHalf::apply(*x, *norm, *gate_up, adapter(0), adapter(1), adapter(2), adapter(3), *down, adapter(4),
+                          adapter(5), eps, scaling);
+  });
+}
+
+}  // extern "C"
