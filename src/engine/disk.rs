@@ -9,8 +9,9 @@ use neftpipe_protocol::{Failure, FailureClass};
 
 use crate::store::{Store, bytes_of};
 
-/// A disk with less than this is full: nothing of any size can be written.
-const FULL_BELOW_BYTES: u64 = 64 << 10;
+/// A disk with less than this is full: nothing of any size can be written. What a failed stage had written beside it may
+/// be free again already.
+const FULL_BELOW_BYTES: u64 = 256 << 10;
 /// What the system calls it.
 const NO_SPACE: &str = "No space left on device";
 
