@@ -43,6 +43,7 @@ fn the_sweeps_say_how_much_of_their_training_is_shared() {
     assert_eq!(plan("sparse-neft.yaml")["training_steps"], steps(21 * 16, 18 * 16));
     assert_eq!(plan("sweep.yaml")["training_steps"], steps(6 * 16, 6 * 16));
     let llama = plan("neftune-llama3.2-1b.yaml");
+    assert_eq!(llama["training_memory"][0]["needed_bytes"], Value::Null, "the model is not there");
     assert_eq!(llama["training_steps"], json!({"asked": 0, "computed": 0, "unknown": 9}), "epochs of unknown rows");
 }
 
@@ -54,6 +55,11 @@ fn arms_compute_what_the_plan_says_and_are_those_trained_alone() {
     assert_eq!(planned(), json!({"asked": 64, "computed": 40, "unknown": 0}));
     project.neftpipe(&["run", "schedules.yaml", "tokens"]).exits(0);
     assert_eq!(planned(), json!({"asked": 64, "computed": 40, "unknown": 0}), "known tokens change nothing");
+    let told = project.neftpipe(&["plan", "schedules.yaml"]).exits(0).stdout;
+    assert!(told.contains("train ≈ 0.3 of "), "{told}");
+    let checked = ["run", "schedules.yaml", "train[variant=plain]", "--set", "stages.train.train.lora.rank=900000000"];
+    let refused = project.neftpipe(&[&["plan"], &checked[1..]].concat()).exits(0).stdout;
+    assert!(refused.contains("that does not fit"), "{refused}");
     project.neftpipe(&["run", "schedules.yaml"]).exits(0);
     assert_eq!(planned(), Value::Null);
     let figures = |arm: &str| {

@@ -2,13 +2,17 @@
 
 use std::collections::HashSet;
 
+use indexmap::IndexMap;
+use neftpipe_protocol::Kind;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::CliError;
-use crate::engine::training_rows;
+use crate::engine::{training_bytes, training_rows};
+use crate::exec::Machine;
 use crate::plan::{Cost, Estimate, Plan, Steps};
 use crate::record::past::Past;
-use crate::spec::model::Pipeline;
+use crate::spec::model::{Instance, Pipeline};
 use crate::store::Store;
 use crate::ui::printer::{NOTICE, styled};
 use crate::ui::table::{bytes, seconds};
@@ -75,6 +79,58 @@ pub(super) fn steps_text(steps: Steps) -> String {
         text += &format!("; how many of {unknown} more, their tokens will tell");
     }
     text
+}
+
+/// What a training stage will take of memory.
+#[derive(Debug, Serialize)]
+pub(super) struct TrainingMemory {
+    /// The stage.
+    stage: String,
+    /// The most that an arm of it takes at its peak; none where its model or its tokens are not there yet.
+    needed_bytes: Option<u64>,
+    /// Memory of this machine.
+    machine_bytes: u64,
+}
+
+/// What the training stages of a plan will take of memory, by arithmetic.
+pub(super) fn training_memory(pipeline: &Pipeline, plan: &Plan, store: &Store) -> Vec<TrainingMemory> {
+    let machine_bytes = Machine::detect(None).memory_bytes;
+    let needed = |arm: &Instance| {
+        let input = |slot: &str| {
+            let input = arm.inputs.get(slot)?.first()?;
+            let key = plan.nodes[input.instance].as_ref()?.key?;
+            store.entry(&key).ok()??.outputs.swap_remove(&input.output)
+        };
+        training_bytes(store, &arm.typed_params().ok()?, &input("model")?, &input("tokens")?)
+    };
+    let wanted = pipeline.instances.iter().zip(&plan.nodes);
+    let wanted =
+        wanted.filter(|(arm, node)| arm.kind == Kind::Train && node.as_ref().is_some_and(|node| node.state.has_work()));
+    let mut stages: IndexMap<&str, Option<u64>> = IndexMap::new();
+    for (arm, _) in wanted {
+        let most = stages.entry(&arm.stage).or_default();
+        *most = (*most).max(needed(arm));
+    }
+    let told =
+        |(stage, needed_bytes): (&str, _)| TrainingMemory { stage: stage.to_owned(), needed_bytes, machine_bytes };
+    stages.into_iter().map(told).collect()
+}
+
+impl TrainingMemory {
+    /// For people: `train ≈ 14.2 of 24.0 GiB of memory`.
+    pub fn text(&self) -> String {
+        let Self { stage, machine_bytes, .. } = self;
+        let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+        let Some(needed) = self.needed_bytes else {
+            return format!("{stage}: how much memory it takes, its model and tokens will tell");
+        };
+        let mut text = format!("{stage} ≈ {:.1} of {:.1} GiB of memory", gib(needed), gib(*machine_bytes));
+        if needed > *machine_bytes {
+            let advice = "that does not fit; lower `batch.micro`, or say `activation_checkpointing: true`";
+            text += &format!("\n{}: {advice}", styled(NOTICE, "warning"));
+        }
+        text
+    }
 }
 
 impl Forecast {

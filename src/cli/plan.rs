@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::bill::Bill;
-use super::forecast::{Forecast, forecast, steps_text, training_steps};
+use super::forecast::{Forecast, TrainingMemory, forecast, steps_text, training_memory, training_steps};
 use super::graph::mark;
 use super::overrides::FileArgs;
 use super::{Chosen, CliError, CliResult, Context};
@@ -41,18 +41,20 @@ pub(super) fn print(context: &Context, chosen: &Chosen, plan: &Plan) -> Result<(
     let steps = training_steps(&chosen.pipeline, plan, &chosen.store)?;
     let bill = Bill::new(&chosen.pipeline, plan, &chosen.store);
     bill.warnings().into_iter().for_each(|warning| context.printer.warning(warning));
+    let memory = training_memory(&chosen.pipeline, plan, &chosen.store);
     if context.printer.is_json() {
         let mut value = json(&chosen.pipeline, plan);
         add_bill(&mut value, plan, &bill);
         if let Some(steps) = steps {
             value["training_steps"] = json!(steps);
+            value["training_memory"] = json!(memory);
         }
         if let Some(forecast) = forecast {
             add_forecast(&mut value, plan, &forecast);
         }
         return Ok(context.printer.json(&value)?);
     }
-    let forecasts = Forecasts { forecast: forecast.as_ref(), steps, bill: &bill };
+    let forecasts = Forecasts { forecast: forecast.as_ref(), steps, memory: &memory, bill: &bill };
     Ok(context.printer.line(text(&chosen.pipeline, plan, forecasts, context.printer.width()))?)
 }
 
@@ -60,6 +62,7 @@ pub(super) fn print(context: &Context, chosen: &Chosen, plan: &Plan) -> Result<(
 struct Forecasts<'a> {
     forecast: Option<&'a Forecast>,
     steps: Option<Steps>,
+    memory: &'a [TrainingMemory],
     bill: &'a Bill,
 }
 
@@ -104,7 +107,7 @@ pub(super) fn json(pipeline: &Pipeline, plan: &Plan) -> Value {
 }
 
 fn text(pipeline: &Pipeline, plan: &Plan, forecasts: Forecasts<'_>, terminal: Option<usize>) -> String {
-    let Forecasts { forecast, steps, bill } = forecasts;
+    let Forecasts { forecast, steps, memory, bill } = forecasts;
     let counts = plan.counts();
     let mut text = format!(
         "{}: {} to run, {} waiting for them, {} cached{}\n",
@@ -119,6 +122,9 @@ fn text(pipeline: &Pipeline, plan: &Plan, forecasts: Forecasts<'_>, terminal: Op
     }
     if let Some(steps) = steps {
         text += &format!("{}\n", steps_text(steps));
+    }
+    for stage in memory {
+        text += &format!("{}\n", stage.text());
     }
     let asked = bill.text();
     if !asked.is_empty() {

@@ -16,6 +16,7 @@ use neftpipe_protocol::{Digest, Failure, FailureClass, Kind};
 
 use super::chain::{Chain, OpenArms};
 use super::event::{Event, EventBody, RunOutcome, StageOutcome};
+use super::memory::training_bytes;
 use super::reuse::Reuse;
 use super::room::Room;
 use super::stage::{self, Ended, StageInput, StageTask};
@@ -283,15 +284,34 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
         }
     }
 
+    /// What to say of training that will not fit into this machine's memory; what a GPU has is not known.
+    fn memory_warning(&self, instance: &Instance, inputs: &IndexMap<String, Vec<StageInput>>) -> Option<String> {
+        let input = |slot: &str| Some(&inputs.get(slot)?.first()?.artifact);
+        let needed = training_bytes(self.run.store, &instance.typed_params().ok()?, input("model")?, input("tokens")?)?;
+        let crate::exec::Machine { memory_bytes, gpus, .. } = &self.run.machine;
+        let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+        (gpus.is_empty() && needed > *memory_bytes).then(|| {
+            let (id, needed, there) = (&instance.id, gib(needed), gib(*memory_bytes));
+            format!(
+                "{id} will take about {needed:.1} GiB of memory, and there are {there:.1}: lower `batch.micro`, or say \
+                 `activation_checkpointing: true`"
+            )
+        })
+    }
+
     /// Finds out what an instance wants, and which states it passes if it trains.
     fn prepare(&mut self, index: usize) -> Result<Want, Failure> {
         let instance = &self.pipeline.instances[index];
         let want = wants::want(instance, &self.run.machine, self.run.options.jobs);
         let (want, cut) = self.run.machine.fit(want)?;
-        if instance.kind == Kind::Train
-            && let Some(chain) = Chain::of(self.run.store, instance, &self.inputs(instance))?
-        {
-            self.arms.open(index, chain);
+        if instance.kind == Kind::Train {
+            let inputs = self.inputs(instance);
+            if let Some(chain) = Chain::of(self.run.store, instance, &inputs)? {
+                self.arms.open(index, chain);
+            }
+            if let Some(message) = self.memory_warning(instance, &inputs) {
+                self.tell(EventBody::RunWarning { code: "memory_short".to_owned(), message });
+            }
         }
         if let Some(message) = cut.filter(|_| !std::mem::replace(&mut self.warned, true)) {
             self.tell(EventBody::RunWarning { code: "resources_capped".to_owned(), message });

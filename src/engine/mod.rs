@@ -10,6 +10,7 @@ mod disk;
 mod dispatcher;
 pub mod event;
 pub mod lockfile;
+mod memory;
 mod request;
 mod reuse;
 mod room;
@@ -20,6 +21,7 @@ mod wants;
 use neftpipe_protocol::{Failure, FailureClass};
 
 pub use chain::training_rows;
+pub use memory::training_bytes;
 
 use crate::exec::{Executor, GpuLocks, Machine, Stop};
 use crate::facts::World;

@@ -29,7 +29,7 @@ pub fn merge(store: &Store, named: &Named, target: &Path, precision: Precision) 
     let out = fresh.path().join("model");
     fs::create_dir(&out).map_err(|error| io("create", &out, &error))?;
     let (model, adapter) = (store.view(&base)?, store.view(&named.artifact)?);
-    let workers = Workers::new(crate::env::workers(), store.root().join("workers.json"));
+    let workers = Workers::new(crate::env::workers(), store.workers_file());
     let merged = workers.ask_torch(&Question::Merge(Merge { model, adapter, out: out.clone(), precision }))?;
     if target.exists() {
         fs::remove_dir(target).map_err(|error| io("replace", target, &error))?;

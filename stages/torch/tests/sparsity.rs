@@ -234,10 +234,87 @@ fn rows_and_rankings_over_all_layers_keep_what_they_say() {
 #[test]
 fn what_makes_no_sense_is_refused() {
     stage("delta", json!({"drop": "wanda"}), json!({})).fail("usage", &["wanda"]);
-    stage("delta", json!({"granularity": "2:4"}), json!({})).fail("usage", &["2:4"]);
+    let thin = json!({"lora": {"rank": 6}});
+    stage("lora_factors", json!({"granularity": "2:4", "target": 0.5}), thin).fail("usage", &["2:4", "6 entries"]);
     let sparse = stage("delta", json!({}), json!({}));
     sparse.succeed();
     stage("delta", json!({}), json!({}))
         .with_input("adapter", "adapter", &sparse.out("adapter"))
         .fail("usage", &["masks"]);
+}
+
+#[test]
+fn two_of_every_four_entries_are_kept() {
+    for scope in ["full", "lora_factors", "delta"] {
+        let stage = stage(scope, json!({"granularity": "2:4", "target": 0.5}), json!({}));
+        let report = stage.succeed()["metrics"]["sparsity"].clone();
+        let updates = report["updates"].as_array().unwrap();
+        assert!(updates.iter().skip(1).any(|update| update["churn"].as_f64().unwrap() > 0.0), "{scope}: {report}");
+        let file = match scope {
+            "full" => "model/model.safetensors",
+            "delta" => "adapter/masks.safetensors",
+            _ => "adapter/adapter_model.safetensors",
+        };
+        for (name, tensor) in tensors(&stage, file).into_iter().filter(|(name, _)| name.contains("_proj.")) {
+            let of_group = tensor.ne(0.0).view([-1, 4]).sum_dim_intlist(1i64, false, Kind::Int64);
+            assert!(of_group.max().int64_value(&[]) <= 2, "{scope}: {name}");
+            if scope == "delta" {
+                assert_eq!(of_group.min().int64_value(&[]), 2, "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn growth_at_random_has_a_seed_of_its_own() {
+    let files = |sparsity: Value| {
+        let stage = stage("lora_factors", sparsity, json!({}));
+        stage.succeed();
+        stage.files("adapter")
+    };
+    let random = files(json!({"grow": "random"}));
+    assert!(random == files(json!({"grow": "random", "seed": 7})), "that of training is 7");
+    assert!(random != files(json!({"grow": "random", "seed": 8})));
+    assert!(files(json!({})) == files(json!({"seed": 8})), "nothing else is drawn from it");
+}
+
+#[test]
+fn early_stopping_leaves_the_best_weights_under_the_masks_that_they_had() {
+    // The last one learns slowly, until its mask takes nearly everything away.
+    let late = json!({"start": 0.9, "end": 1.0, "target": 0.99});
+    for (scope, sparsity, rate) in [("delta", json!({}), 5e-2), ("lora_factors", json!({}), 0.3), ("delta", late, 5e-3)]
+    {
+        let overfit = |steps: u64, stopping: Value| {
+            let mut params = json!({"learning_rate": rate, "schedule": "constant", "warmup": 2, "eval_every": 2,
+                "steps": steps, "batch": {"size": 4}});
+            stopping.as_object().unwrap().iter().for_each(|(name, value)| params[name] = value.clone());
+            stage(scope, sparsity.clone(), params)
+        };
+        let rule = json!({"early_stopping": {"patience": 30}});
+        let whole = overfit(40, rule.clone()).with_checkpoints(&[9, 37]);
+        let metrics = whole.succeed()["metrics"].clone();
+        let best = metrics["best_step"].as_u64().unwrap();
+        assert!(best < 38, "{scope}: {best}");
+        // What is left computes the probe of the best evaluation, by the program's own reading of it.
+        let mut model = load(None);
+        lora::attach(&whole.out("adapter"), &mut model).unwrap();
+        let (ids, trained) = &golden_rows()[40];
+        let row = Rows::new([ids.as_slice()], Device::Cpu);
+        let logits = model.logits(&model.hidden_states(model.embed(row.ids()), &row)).log_softmax(-1, Kind::Float);
+        let places: Vec<usize> = (1..ids.len()).filter(|&place| trained[place] != 0).collect();
+        let of = |&place: &usize| -logits.double_value(&[place as i64 - 1, i64::from(ids[place])]);
+        let loss = places.iter().map(of).sum::<f64>() / places.len() as f64;
+        assert_eq!(
+            whole.out("adapter/masks.safetensors").exists(),
+            scope == "delta" && rate > 1e-2,
+            "{scope} at {best}"
+        );
+        let probed = metrics["probe_heldout_losses"][0].as_f64().unwrap();
+        assert!((loss - probed).abs() < 1e-4, "{scope} at {best}: {loss} is not {probed}");
+        for step in [9, 37] {
+            let resumed = overfit(40, rule.clone()).with_known(&whole, step);
+            resumed.succeed();
+            assert!(resumed.files("adapter") == whole.files("adapter"), "{scope} from {step}");
+        }
+    }
 }

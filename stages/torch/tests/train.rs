@@ -404,3 +404,12 @@ fn a_loss_that_is_no_number_names_the_step_and_the_rows() {
         .with_checkpoints(&[1])
         .fail("data", &["step ", "rows of train.safetensors", "checkpoint", "learning_rate"]);
 }
+
+#[test]
+fn a_loss_that_explodes_stops_training_while_it_is_a_number() {
+    noisy_stage(
+        json!({"learning_rate": 30, "clip": 0, "warmup": 0, "schedule": "constant", "steps": 30, "full": true}),
+    )
+    .with_checkpoints(&[1])
+    .fail("data", &["the loss is ", "guesses has ", "rows of train.safetensors", "the last checkpoint is of step 1"]);
+}

@@ -273,6 +273,9 @@ pub struct Sparsity {
     /// The unit of the mask.
     #[serde(default)]
     pub granularity: Granularity,
+    /// Of growth at random; that of training where it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
 }
 
 fn three_quarters() -> f64 {
@@ -553,6 +556,13 @@ impl StageParams for TrainParams {
                 "lora.dropout",
                 "has no meaning where the adapter's product is masked together with the weight".to_owned(),
             );
+            if sparsity.granularity == Granularity::TwoOfFour {
+                let plain = sparsity.target == 0.5 && sparsity.ramp == Ramp::None;
+                let message = "2:4 keeps two of every four: `target` is 0.5, without a ramp".to_owned();
+                check(plain, "sparsity.granularity", message);
+                let uniform = sparsity.allocation == Allocation::Uniform;
+                check(uniform, "sparsity.allocation", "2:4 keeps two of every four in every layer".to_owned());
+            }
             check(sparsity.every > 0, "sparsity.every", "updates are at least one step apart".to_owned());
             check(fraction(sparsity.exchange), "sparsity.exchange", format!("{} is not a fraction", sparsity.exchange));
         }

@@ -132,6 +132,15 @@ fn check_same_shape(found: &Lora, said: &Lora) -> Result<(), Failure> {
         .with_hint(format!("say `lora: {{ rank: {rank}, alpha: {alpha}, rslora: {rslora}, targets: [{targets}] }}`")))
 }
 
+/// A loss so many times that of guessing has no way back.
+const EXPLODED: f64 = 10.0;
+
+/// What training changes, as a checkpoint after so many steps has it: the trained tensors, then the masks.
+fn live(trained: &Trained, masks: Option<&Masks>, step: u64) -> Trained {
+    let trained = trained.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone()));
+    trained.chain(masks.into_iter().flat_map(|masks| masks.state(step))).collect()
+}
+
 /// A run at work.
 struct Trainer<'a> {
     job: &'a Job,
@@ -167,10 +176,11 @@ impl<'a> Trainer<'a> {
             batches(rows, params.batch.size, plan.steps(), params.shuffle, params.seed)
         };
         let probes = ProbeSet::new(&batches, &inputs.heldout);
-        let best = params.early_stopping.as_ref().map(|rule| Best::new(rule, &trained, probes.heldout_rows()));
-        let best = best.transpose()?;
         let fresh = job.optional_input("adapter").is_none();
-        let masks = Masks::new(&params, plan.steps(), fresh, &model, &trained);
+        let masks = Masks::new(&params, &plan, fresh, &model, &trained)?;
+        let live = live(&trained, masks.as_ref(), u64::MAX);
+        let best = params.early_stopping.as_ref().map(|rule| Best::new(rule, &live, probes.heldout_rows()));
+        let best = best.transpose()?;
         let (account, meter) = (Account::default(), Meter::default());
         Ok(Self { job, params, inputs, plan, batches, probes, model, trained, optimizer, best, masks, account, meter })
     }
@@ -213,19 +223,20 @@ impl<'a> Trainer<'a> {
         };
         let update = self.plan.mask_updates[step as usize].map(|update| (step, update));
         self.meter.start_step();
-        if let (Some(masks), Some(_)) = (&self.masks, update) {
+        let watched = update.filter(|&update| self.masks.as_ref().is_some_and(|masks| masks.wants_gradients(update)));
+        if let (Some(masks), Some(_)) = (&self.masks, watched) {
             masks.watch(&mut self.model);
         }
         let seen = step::accumulate(&self.model, &self.inputs.train, rows, &plan);
         let mut gradients = Vec::new();
         if let Some(masks) = &self.masks {
-            if update.is_some() {
+            if watched.is_some() {
                 gradients = masks.dense_gradients(&mut self.model, &self.trained);
             }
             masks.mask_gradients(&self.trained);
         }
         let gradient_norm = optimizer::clip(&self.trained, self.params.clip);
-        self.check_finite(seen.loss, gradient_norm, step)?;
+        self.check_sound(seen.loss, gradient_norm, step)?;
         self.optimizer.step(&self.trained, step + 1, learning_rate);
         if let (Some(masks), Some(update)) = (&mut self.masks, update) {
             let figures = masks.update(update, &gradients, &mut self.model, &self.trained, &self.optimizer);
@@ -255,13 +266,19 @@ impl<'a> Trainer<'a> {
         (rate > 0.0).then_some(StepDropout { rate, seed: self.params.seed, step })
     }
 
-    /// A loss that is no number stops the run where it happened: nothing after it would mean anything.
-    fn check_finite(&self, loss: f64, gradient_norm: f64, step: u64) -> Result<(), Failure> {
-        if loss.is_finite() && gradient_norm.is_finite() {
+    /// A loss that is no number, or many times that of guessing, stops the run where it happened: nothing after it would
+    /// mean anything.
+    fn check_sound(&self, loss: f64, gradient_norm: f64, step: u64) -> Result<(), Failure> {
+        let guessing = (self.model.config().vocab_size as f64).ln();
+        let exploded = loss > EXPLODED * guessing;
+        if loss.is_finite() && gradient_norm.is_finite() && !exploded {
             return Ok(());
         }
-        let what = if loss.is_finite() { "gradient" } else { "loss" };
-        let value = if loss.is_finite() { gradient_norm } else { loss };
+        let (what, value) = match loss.is_finite() {
+            true if exploded => ("loss", format!("{loss:.1}, where a model that guesses has {guessing:.1}")),
+            true => ("gradient", gradient_norm.to_string()),
+            false => ("loss", loss.to_string()),
+        };
         let rows = self.batches[step as usize].iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
         let saved = self.job.request.checkpoints.iter().copied().filter(|&saved| saved <= step).max();
         let saved = saved
@@ -283,7 +300,7 @@ impl<'a> Trainer<'a> {
             self.job.metric(step, figures);
             self.account.evaluations.push(probe);
             if let Some(best) = &self.best {
-                best.keep_if_best(&self.trained, &self.account.evaluations);
+                best.keep_if_best(&self.live(u64::MAX), &self.account.evaluations);
             }
         }
     }
@@ -297,8 +314,12 @@ impl<'a> Trainer<'a> {
         let mut state: State = self.trained.iter().map(|(name, it)| (name.clone(), it.shallow_clone())).collect();
         state.extend(self.optimizer.state(&self.trained));
         state.extend(self.masks.iter().flat_map(|masks| masks.state(step)));
-        state.extend(self.best.iter().flat_map(|best| best.state(&self.trained)));
+        state.extend(self.best.iter().flat_map(|best| best.state(&self.live(step))));
         state
+    }
+
+    fn live(&self, step: u64) -> Trained {
+        live(&self.trained, self.masks.as_ref(), step)
     }
 
     fn probe(&self) -> probe::Probe {
@@ -317,7 +338,7 @@ impl<'a> Trainer<'a> {
         Ok(Outcome::Interrupted)
     }
 
-    fn finish(self, resumed: u64) -> Result<Outcome, Failure> {
+    fn finish(mut self, resumed: u64) -> Result<Outcome, Failure> {
         let (name, artifact_type) =
             if self.params.full { ("model", ArtifactType::Model) } else { ("adapter", ArtifactType::Adapter) };
         let probe = self.choose_weights();
@@ -347,15 +368,19 @@ impl<'a> Trainer<'a> {
     }
 
     /// Leaves the best weights in the model where early stopping asks for them, else those of the end; returns their probe.
-    fn choose_weights(&self) -> probe::Probe {
+    fn choose_weights(&mut self) -> probe::Probe {
         let last = self.last_probe();
         let Some(best) = &self.best else { return last };
         let mut evaluations = self.account.evaluations.clone();
         if evaluations.last() != Some(&last) {
             evaluations.push(last.clone());
-            best.keep_if_best(&self.trained, &evaluations);
+            best.keep_if_best(&self.live(u64::MAX), &evaluations);
         }
-        best.restore(&self.trained, &evaluations).cloned().unwrap_or(last)
+        let chosen = best.restore(&self.live(u64::MAX), &evaluations).cloned().unwrap_or(last);
+        if let Some(masks) = &mut self.masks {
+            masks.resume(chosen.step, &mut self.model);
+        }
+        chosen
     }
 
     fn stopping(&self) -> Option<Stopping> {

@@ -8,7 +8,7 @@ use tch::Tensor;
 use super::optimizer::Trained;
 use super::probe::Probe;
 
-/// The trained tensors as they were at the best evaluation so far.
+/// The trained tensors, and the masks over them, as they were at the best evaluation so far.
 pub struct Best {
     rule: EarlyStopping,
     tensors: Vec<Tensor>,

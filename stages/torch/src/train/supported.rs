@@ -1,7 +1,7 @@
 //! What this build of the worker does not train yet, refused in one place: no parameter is passed over in silence.
 
 use neftpipe_protocol::Failure;
-use neftpipe_protocol::params::train::{Drop, Granularity};
+use neftpipe_protocol::params::train::Drop;
 use neftpipe_protocol::params::{Precision, TrainParams};
 
 /// Refuses parameters that would have to be ignored.
@@ -14,16 +14,6 @@ pub fn check(params: &TrainParams) -> Result<(), Failure> {
         (bf16 && params.full, "precision: bf16 beside full", "train an adapter, or with `precision: f32`"),
         (bf16 && sparsity.is_some(), "precision: bf16 beside sparsity", "train with `precision: f32`"),
         (sparsity.is_some_and(|it| it.drop == Drop::Wanda), "sparsity.drop: wanda", "drop by `magnitude`"),
-        (
-            sparsity.is_some_and(|it| it.granularity == Granularity::TwoOfFour),
-            "sparsity.granularity: 2:4",
-            "mask by `element` or `row`",
-        ),
-        (
-            sparsity.is_some() && params.early_stopping.is_some(),
-            "early_stopping beside sparsity",
-            "say `steps` instead",
-        ),
     ];
     match refusals.into_iter().find(|(asked, ..)| *asked) {
         Some((_, name, advice)) => Err(Failure::usage(format!("`{name}` is not supported")).with_hint(advice)),
@@ -45,7 +35,6 @@ mod tests {
             (json!({"precision": "bf16", "full": true}), "bf16"),
             (json!({"precision": "bf16", "sparsity": {"scope": "delta", "target": 0.5}}), "bf16"),
             (json!({"sparsity": {"scope": "delta", "target": 0.5, "drop": "wanda"}}), "wanda"),
-            (json!({"sparsity": {"scope": "delta", "target": 0.5, "granularity": "2:4"}}), "2:4"),
         ] {
             assert!(check(params).unwrap_err().message.contains(name));
         }

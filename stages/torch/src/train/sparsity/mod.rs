@@ -9,9 +9,10 @@ mod allocation;
 mod report;
 mod select;
 
+use neftpipe_protocol::Failure;
 use neftpipe_protocol::params::train::{Granularity, Grow, Lora, Sparsity, SparsityScope, TrainParams};
 use neftpipe_protocol::random::RandomStream;
-use neftpipe_protocol::training::{MaskUpdate, mask_updates};
+use neftpipe_protocol::training::{MaskUpdate, TrainingPlan};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -68,9 +69,19 @@ pub struct MaskFigures {
 
 impl Masks {
     /// None where the parameters make no mask; `fresh` where training starts from a new adapter.
-    pub fn new(params: &TrainParams, steps: u64, fresh: bool, model: &Llama, trained: &Trained) -> Option<Self> {
-        let sparsity = params.sparsity.clone()?;
-        let first = mask_updates(Some(&sparsity), steps).iter().position(Option::is_some)? as u64;
+    ///
+    /// # Errors
+    /// Where the unit of the masks does not go into a tensor.
+    pub fn new(
+        params: &TrainParams,
+        plan: &TrainingPlan,
+        fresh: bool,
+        model: &Llama,
+        trained: &Trained,
+    ) -> Result<Option<Self>, Failure> {
+        let first = plan.mask_updates.iter().position(Option::is_some);
+        let (Some(sparsity), Some(first)) = (params.sparsity.clone(), first) else { return Ok(None) };
+        let first = first as u64;
         let ones = |like: &Tensor| Tensor::ones(like.size(), (Kind::Uint8, like.device()));
         let masked = match sparsity.scope {
             SparsityScope::Delta | SparsityScope::BasePlusLora => {
@@ -87,8 +98,31 @@ impl Masks {
                     .collect()
             }
         };
-        let seed = params.seed;
-        Some(Self { sparsity, seed, fresh, first, begun: false, masked })
+        let seed = sparsity.seed.unwrap_or(params.seed);
+        let masks = Self { sparsity, seed, fresh, first, begun: false, masked };
+        masks.check_units()?;
+        Ok(Some(masks))
+    }
+
+    fn check_units(&self) -> Result<(), Failure> {
+        let columns = |it: &Masked| it.bits.size()[1];
+        let odd = self.masked.iter().find(|it| columns(it) % 4 != 0);
+        match odd.filter(|_| self.sparsity.granularity == Granularity::TwoOfFour) {
+            Some(it) => Err(Failure::usage(format!(
+                "`sparsity.granularity: 2:4` does not go into {}: its rows have {} entries",
+                it.name,
+                columns(it)
+            ))
+            .with_hint("mask by `element`, or choose a rank that 4 divides")),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the update after this step reads dense gradients: to let entries grow, or to choose the first mask where
+    /// nothing was learnt yet.
+    pub fn wants_gradients(&self, (step, update): (u64, MaskUpdate)) -> bool {
+        let to_grow = self.begun && self.sparsity.grow == Grow::Gradient && update.exchange > 0.0;
+        to_grow || (0..self.masked.len()).any(|at| self.starts_from_zero(at, step))
     }
 
     /// Makes the projections collect the dense gradients by which this step's update lets entries grow.
@@ -118,7 +152,8 @@ impl Masks {
         }
     }
 
-    /// Drops and grows, after the optimizer's part of the step.
+    /// Drops and grows, after the optimizer's part of the step. `gradients` are those of [`Self::dense_gradients`], none
+    /// where [`Self::wants_gradients`] does not want them.
     pub fn update(
         &mut self,
         (step, update): (u64, MaskUpdate),
@@ -131,8 +166,11 @@ impl Masks {
             let units = |it: &Tensor| self.units(it);
             let before: Vec<Tensor> = self.masked.iter().map(|it| units(&it.active()).gt(0.0)).collect();
             let grow: Vec<Tensor> = match self.sparsity.grow {
-                Grow::Random => before.iter().zip(0..).map(|(it, at)| self.random(it, step, at)).collect(),
-                Grow::Gradient | Grow::None => gradients.iter().map(units).collect(),
+                Grow::Random if self.begun && update.exchange > 0.0 => {
+                    before.iter().zip(0..).map(|(it, at)| self.random(it, step, at)).collect()
+                }
+                _ if gradients.is_empty() => before.iter().map(|it| it.zeros_like().to_kind(Kind::Float)).collect(),
+                _ => gradients.iter().map(units).collect(),
             };
             let drop: Vec<Tensor> = (0..self.masked.len())
                 .map(|at| match self.starts_from_zero(at, step) {
@@ -159,13 +197,21 @@ impl Masks {
         named.map(|masked| (format!("mask.{}", masked.name), masked.bits.shallow_clone())).collect()
     }
 
-    /// Goes on after so many steps, with the bits that the checkpoint held.
+    /// Goes on as after so many steps, whose bits are there again.
     pub fn resume(&mut self, steps: u64, model: &mut Llama) {
         self.begun = steps > self.first;
+        for place in self.products() {
+            let adapter = projection_mut(model, place).adapter.as_mut().expect("masks lie over adapters");
+            adapter.mask = None;
+        }
         self.apply(model);
     }
 
     fn choose(&self, update: MaskUpdate, before: &[Tensor], drop: &[Tensor], grow: &[Tensor]) -> Vec<Tensor> {
+        if self.sparsity.granularity == Granularity::TwoOfFour {
+            let scores = before.iter().zip(drop).zip(grow);
+            return scores.map(|((it, drop), grow)| select::two_of_four(it, drop, grow, update.exchange)).collect();
+        }
         let shapes: Vec<[i64; 2]> = self.masked.iter().map(|it| [it.bits.size()[0], it.bits.size()[1]]).collect();
         let units: Vec<i64> = before.iter().map(|it| it.numel() as i64).collect();
         let mut after: Vec<Option<Tensor>> = before.iter().map(|_| None).collect();

@@ -14,6 +14,30 @@ pub fn update(active: &Tensor, drop: &Tensor, grow: &Tensor, keep: i64, exchange
     top(drop, active, keep - grown).logical_or(&top(grow, &inactive, grown))
 }
 
+/// The 2:4 mask [n] after an update: two of every four neighbours. Of a full mask each group keeps its best two by `drop`.
+/// Later k = min(⌊exchange·n/2⌋, groups) groups, those whose best inactive entry scores highest by `grow`, exchange their
+/// least active entry for it.
+pub fn two_of_four(active: &Tensor, drop: &Tensor, grow: &Tensor, exchange: f64) -> Tensor {
+    let groups = |it: &Tensor| it.view([-1, 4]); // [G, 4]
+    let active = groups(active);
+    let ranked = |scores: &Tensor, eligible: &Tensor| {
+        groups(scores).where_self(eligible, &groups(scores).full_like(-1)).sort_stable(true, 1, true)
+    };
+    let (_, by_drop) = ranked(drop, &active);
+    let chosen = |places: &Tensor| active.zeros_like().scatter_value(1, places, 1);
+    let mask = chosen(&by_drop.narrow(1, 0, 2));
+    if count(&active) == active.numel() as i64 {
+        return mask.flatten(0, -1);
+    }
+    let (best, by_grow) = ranked(grow, &active.logical_not());
+    let exchanged = (exchange * count(&active) as f64).floor() as i64;
+    let best = best.select(1, 0); // [G]
+    let here = top(&best, &best.ge(0.0), exchanged.min(best.numel() as i64)).unsqueeze(1); // [G, 1]
+    let dropped = chosen(&by_drop.narrow(1, 1, 1)).logical_and(&here);
+    let grown = chosen(&by_grow.narrow(1, 0, 1)).logical_and(&here);
+    mask.logical_and(&dropped.logical_not()).logical_or(&grown).flatten(0, -1)
+}
+
 /// (1 − s)·N, the half rounded to even.
 pub fn kept(sparsity: f64, entries: i64) -> i64 {
     ((1.0 - sparsity) * entries as f64).round_ties_even() as i64
@@ -61,6 +85,24 @@ mod tests {
     #[test]
     fn entries_of_score_0_are_kept_before_inactive_ones() {
         assert_eq!(updated(&[false, true, true], &[5.0, 0.0, 0.0], &[0.0; 3], 2, 0.0), [false, true, true]);
+    }
+
+    #[test]
+    fn two_of_four_are_kept_and_the_best_inactive_are_exchanged_for_the_least_active() {
+        let two_of_four = |active: [bool; 8], drop: [f32; 8], grow: [f32; 8], exchange: f64| -> Vec<bool> {
+            let scores = |values: [f32; 8]| Tensor::from_slice(&values);
+            Vec::try_from(two_of_four(&mask(&active), &scores(drop), &scores(grow), exchange)).unwrap()
+        };
+        let drop = [1.0, 3.0, 2.0, 2.0, 0.0, 0.0, 0.0, 0.0];
+        let first = two_of_four([true; 8], drop, [9.0; 8], 0.9);
+        assert_eq!(first, [false, true, true, false, true, true, false, false], "ties go to the lower index");
+        let first: [bool; 8] = first.try_into().unwrap();
+        let grow = [1.0, 9.0, 9.0, 2.0, 9.0, 9.0, 5.0, 4.0];
+        assert_eq!(two_of_four(first, drop, grow, 0.0), first);
+        let next = two_of_four(first, drop, grow, 0.3);
+        assert_eq!(next, [false, true, true, false, true, false, true, false], "one of four, in the better group");
+        let all = two_of_four(first, drop, grow, 0.9);
+        assert_eq!(all, [false, true, false, true, true, false, true, false], "one a group at most");
     }
 
     #[test]
