@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::forecast::planned_input;
 use crate::plan::{Node, Plan};
 use crate::spec::model::{Instance, Pipeline};
 use crate::store::Store;
@@ -119,11 +120,8 @@ struct Sources<'a> {
 impl Sources<'_> {
     /// Digest and folder of an input that is there.
     fn input(&self, slot: &str) -> Option<(Digest, PathBuf)> {
-        let input = self.instance.inputs.get(slot)?.first()?;
-        let key = self.plan.nodes[input.instance].as_ref()?.key?;
-        let entry = self.store.entry(&key).ok()??;
-        let artifact = entry.outputs.get(&input.output)?;
-        Some((artifact.digest, self.store.view(artifact).ok()?))
+        let artifact = planned_input(self.plan, self.store, self.instance, slot)?;
+        Some((artifact.digest, self.store.view(&artifact).ok()?))
     }
 
     fn answers(&self, slot: &str) -> Option<Vec<AnswerRow>> {

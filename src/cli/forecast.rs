@@ -13,7 +13,7 @@ use crate::exec::Machine;
 use crate::plan::{Cost, Estimate, Plan, Steps};
 use crate::record::past::Past;
 use crate::spec::model::{Instance, Pipeline};
-use crate::store::Store;
+use crate::store::{Artifact, Store};
 use crate::ui::printer::{NOTICE, styled};
 use crate::ui::table::{bytes, seconds};
 
@@ -58,11 +58,7 @@ fn peak_memory(pipeline: &Pipeline, estimate: &Estimate, past: &Past, store: &St
 
 /// The optimizer steps of a plan's training: asked, and to be computed. None where it trains nothing.
 pub(super) fn training_steps(pipeline: &Pipeline, plan: &Plan, store: &Store) -> Result<Option<Steps>, CliError> {
-    let rows = |tokens: usize| {
-        let key = plan.nodes[tokens].as_ref()?.key?;
-        let tokens = store.entry(&key).ok()??.outputs.swap_remove("tokens")?;
-        training_rows(store, &tokens).ok()
-    };
+    let rows = |tokens: usize| training_rows(store, &planned_output(plan, store, tokens, "tokens")?).ok();
     let saved = store.state_keys()?;
     Ok(Steps::new(pipeline, plan, rows, |key| saved.contains(key)))
 }
@@ -92,15 +88,23 @@ pub(super) struct TrainingMemory {
     machine_bytes: u64,
 }
 
+/// The first artifact of a slot, where it is there already.
+pub(super) fn planned_input(plan: &Plan, store: &Store, of: &Instance, slot: &str) -> Option<Artifact> {
+    let input = of.inputs.get(slot)?.first()?;
+    planned_output(plan, store, input.instance, &input.output)
+}
+
+/// An output of a planned instance, where it is there already.
+fn planned_output(plan: &Plan, store: &Store, instance: usize, output: &str) -> Option<Artifact> {
+    let key = plan.nodes[instance].as_ref()?.key?;
+    store.entry(&key).ok()??.outputs.swap_remove(output)
+}
+
 /// What the training stages of a plan will take of memory, by arithmetic.
 pub(super) fn training_memory(pipeline: &Pipeline, plan: &Plan, store: &Store) -> Vec<TrainingMemory> {
     let machine_bytes = Machine::detect(None).memory_bytes;
     let needed = |arm: &Instance| {
-        let input = |slot: &str| {
-            let input = arm.inputs.get(slot)?.first()?;
-            let key = plan.nodes[input.instance].as_ref()?.key?;
-            store.entry(&key).ok()??.outputs.swap_remove(&input.output)
-        };
+        let input = |slot: &str| planned_input(plan, store, arm, slot);
         training_bytes(store, &arm.typed_params().ok()?, &input("model")?, &input("tokens")?)
     };
     let wanted = pipeline.instances.iter().zip(&plan.nodes);

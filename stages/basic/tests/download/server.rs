@@ -1,29 +1,34 @@
 //! A small web server of this process: answers by a function, and remembers what it was asked.
 
-use std::io::{BufRead, BufReader, Write};
+#[path = "../support/http.rs"]
+mod http;
+
+use std::io::{BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
+
+use http::{Headers, header, read_head, write_head};
 
 /// A request.
 #[derive(Debug, Clone)]
 pub struct Asked {
     pub path: String,
-    pub headers: Vec<(String, String)>,
+    pub headers: Headers,
     /// How often this path was asked for before.
     pub before: usize,
 }
 
 impl Asked {
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        header(&self.headers, name)
     }
 }
 
 /// An answer.
 pub struct Answer {
     status: u16,
-    headers: Vec<(String, String)>,
+    headers: Headers,
     body: Vec<u8>,
     /// Bytes of the body after which the connection is closed.
     cut: usize,
@@ -45,16 +50,7 @@ impl Answer {
     }
 
     fn write(&self, stream: &mut TcpStream) -> std::io::Result<()> {
-        write!(
-            stream,
-            "HTTP/1.1 {} Test\r\nContent-Length: {}\r\nConnection: close\r\n",
-            self.status,
-            self.body.len()
-        )?;
-        for (name, value) in &self.headers {
-            write!(stream, "{name}: {value}\r\n")?;
-        }
-        stream.write_all(b"\r\n")?;
+        write_head(stream, self.status, &self.headers, self.body.len())?;
         stream.write_all(&self.body[..self.body.len().min(self.cut)])?;
         stream.flush()
     }
@@ -98,12 +94,8 @@ impl Server {
 }
 
 fn read(stream: &TcpStream, log: &Mutex<Vec<Asked>>) -> Option<Asked> {
-    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
-    let path = lines.next()?.split(' ').nth(1)?.to_owned();
-    let headers = lines
-        .take_while(|line| !line.is_empty())
-        .filter_map(|line| line.split_once(": ").map(|(name, value)| (name.to_owned(), value.to_owned())))
-        .collect();
+    let (first, headers) = read_head(BufReader::new(stream))?;
+    let path = first.split(' ').nth(1)?.to_owned();
     let mut log = log.lock().unwrap();
     let before = log.iter().filter(|asked| asked.path == path).count();
     let asked = Asked { path, headers, before };

@@ -1,6 +1,9 @@
 //! A chat service of this process: answers by a function, remembers what it was asked, and can misbehave.
 
-use std::io::{BufRead, BufReader, Read, Write};
+#[path = "../support/http.rs"]
+mod http;
+
+use std::io::{BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -9,10 +12,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use http::{Headers, header, read_head, write_head};
+
 /// An answer.
 pub struct Reply {
     status: u16,
-    headers: Vec<(String, String)>,
+    headers: Headers,
     body: String,
     /// Bytes of the body after which the connection is closed.
     cut: usize,
@@ -76,16 +81,7 @@ impl Reply {
     }
 
     fn write(&self, stream: &mut TcpStream) -> std::io::Result<()> {
-        write!(
-            stream,
-            "HTTP/1.1 {} Test\r\nContent-Length: {}\r\nConnection: close\r\n",
-            self.status,
-            self.body.len()
-        )?;
-        for (name, value) in &self.headers {
-            write!(stream, "{name}: {value}\r\n")?;
-        }
-        stream.write_all(b"\r\n")?;
+        write_head(stream, self.status, &self.headers, self.body.len())?;
         let (head, tail) = self.body.as_bytes()[..self.body.len().min(self.cut)].split_at(self.body.len().min(10));
         stream.write_all(head)?;
         stream.flush()?;
@@ -142,27 +138,15 @@ impl Chat {
 
 fn read(stream: &TcpStream, log: &Mutex<Log>) -> Option<(Value, usize)> {
     let mut reader = BufReader::new(stream);
-    let mut lines = Vec::new();
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line).ok()?;
-        match line.trim_end() {
-            "" => break,
-            line => lines.push(line.to_owned()),
-        }
-    }
-    assert_eq!(lines.first()?, "POST /v1/chat/completions HTTP/1.1");
-    let header = |name: &str| {
-        let pairs = lines.iter().filter_map(|line| line.split_once(": "));
-        pairs.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned()).next()
-    };
-    let mut bytes = vec![0; header("content-length")?.parse().ok()?];
+    let (first, headers) = read_head(&mut reader)?;
+    assert_eq!(first, "POST /v1/chat/completions HTTP/1.1");
+    let mut bytes = vec![0; header(&headers, "content-length")?.parse().ok()?];
     reader.read_exact(&mut bytes).ok()?;
     let body: Value = serde_json::from_slice(&bytes).unwrap();
     let mut log = log.lock().unwrap();
     let before = log.asked.iter().filter(|asked| **asked == body).count();
     log.asked.push(body.clone());
-    log.authorizations.extend(header("authorization"));
+    log.authorizations.extend(header(&headers, "authorization").map(str::to_owned));
     Some((body, before))
 }
 

@@ -261,6 +261,13 @@ void add_rms_norm_gradient(Tensor& gradient, const Tensor& dy, const Tensor& inp
   });
 }
 
+// The gradient of x where y = x + f(norm(x)), from those of y and of norm(x).
+Tensor input_gradient(const Tensor& dy, const Tensor& dnormed, const Tensor& x, const Tensor& norm, double eps) {
+  Tensor dx = dy.clone();
+  add_rms_norm_gradient(dx, dnormed, x, norm, eps);
+  return dx;
+}
+
 // Rotates the first `heads` heads of [N, width] in place, dimension i with i + D/2, by angles [N, D/2]; `turn` is −1 for
 // the way back.
 void rotate_(Tensor& x, const Tensor& cos, const Tensor& sin, int64_t heads, int64_t dim, float turn) {
@@ -389,11 +396,7 @@ struct AttentionHalf : Function<AttentionHalf> {
     const Adapted all = joined(saved[2], {saved[3], saved[4], saved[5], saved[6], saved[7], saved[8]}, layout, scaling);
     const Tensor dnormed = all.backward(dqkv, dlow, wants_input);
     const auto found = all.gradients(rms_norm(x, norm, eps), dqkv, low, dlow);
-    Tensor dx;
-    if (wants_input) {
-      dx = dy.clone();
-      add_rms_norm_gradient(dx, dnormed, x, norm, eps);
-    }
+    const Tensor dx = wants_input ? input_gradient(dy, dnormed, x, norm, eps) : Tensor();
     const Tensor none;
     return {dx,   none,         none,         found[0].a, found[0].b, found[1].a, found[1].b, found[2].a, found[2].b,
             none, found_o[0].a, found_o[0].b, none,       none,       none,       none,       none};
@@ -446,11 +449,7 @@ struct MlpHalf : Function<MlpHalf> {
     const Adapted all = joined(saved[2], {saved[3], saved[4], saved[5], saved[6]}, scaling);
     const Tensor dnormed = all.backward(dboth, dlow, wants_input);
     const auto found = all.gradients(rms_norm(x, norm, eps), dboth, low, dlow);
-    Tensor dx;
-    if (wants_input) {
-      dx = dy.clone();
-      add_rms_norm_gradient(dx, dnormed, x, norm, eps);
-    }
+    const Tensor dx = wants_input ? input_gradient(dy, dnormed, x, norm, eps) : Tensor();
     const Tensor none;
     return {dx,   none,         none,         found[0].a, found[0].b, found[1].a,
             found[1].b, none, found_d[0].a, found_d[0].b, none, none};
