@@ -1,57 +1,18 @@
 //! The report over a made-up sweep, through the worker program.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "report/page.rs"]
+mod page;
 #[path = "report/sweep.rs"]
 mod sweep;
+#[path = "report/written.rs"]
+mod written;
 
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 
 use serde_json::{Value, json};
-use sweep::{ARMS, PROMPTS, Sweep};
-
-struct Written {
-    page: String,
-    report: Value,
-    result: Value,
-}
-
-fn exec(attempt: &Path) -> (bool, Value) {
-    let request = attempt.join("request.json");
-    let status = Command::new(env!("CARGO_BIN_EXE_neftpipe-stage"))
-        .args(["exec", "--request"])
-        .arg(&request)
-        .current_dir(attempt)
-        .output()
-        .unwrap()
-        .status;
-    (status.success(), serde_json::from_slice(&fs::read(attempt.join("result.json")).unwrap()).unwrap())
-}
-
-fn report(sweep: Sweep, params: &Value) -> Written {
-    let dir = tempfile::tempdir().unwrap();
-    let attempt = sweep::write(dir.path(), sweep, params);
-    let (succeeded, result) = exec(&attempt);
-    assert!(succeeded, "{result}");
-    let out = attempt.join("out/report");
-    Written {
-        page: fs::read_to_string(out.join("index.html")).unwrap(),
-        report: serde_json::from_slice(&fs::read(out.join("report.json")).unwrap()).unwrap(),
-        result,
-    }
-}
-
-/// Leaves the page of the whole sweep for a browser: `KEPT_PAGE=/tmp/page.html cargo test -p neftpipe-stage --test report kept`.
-#[test]
-fn kept_page() {
-    let Written { page, .. } = report(WHOLE, &sweep::params());
-    if let Ok(path) = std::env::var("KEPT_PAGE") {
-        fs::write(path, page).unwrap();
-    }
-}
-
-const WHOLE: Sweep = Sweep { with_answers: true, with_lineage: true };
+use sweep::{Sweep, WHOLE};
+use written::{Written, exec, report};
 
 fn figure<'a>(report: &'a Value, name: &str) -> &'a Value {
     report["figures"].as_array().unwrap().iter().find(|figure| figure["name"] == name).unwrap()
@@ -83,7 +44,7 @@ fn arms_seeds_and_labels_stand_where_they_belong() {
     assert_eq!(lengths["prompts"], "held_out");
     assert_eq!(lengths["arms"]["neft5"]["replicates"].as_array().unwrap().len(), 2);
     let untouched = &lengths["arms"]["untouched model"];
-    assert_eq!(untouched["replicates"][0]["n"], PROMPTS);
+    assert_eq!(untouched["replicates"][0]["n"], WHOLE.prompts);
     assert_eq!(untouched["difference"]["comparison"]["pairing"], "one_for_all");
     assert!(figure(&report, "loss_trained")["arms"]["untouched model"].is_null());
     assert!((figure(&report, "log_diversity")["arms"]["plain"]["mean"].as_f64().unwrap() - 10.95).abs() < 1e-9);
@@ -125,7 +86,7 @@ fn runs_alone_make_a_report_of_less_than_a_megabyte() {
     let Written { page, report, .. } = report(Sweep { with_answers: false, ..WHOLE }, &sweep::params());
     assert!(page.len() < 1_000_000, "{} bytes", page.len());
     assert_eq!(report["figures"].as_array().unwrap().len(), 2);
-    assert_eq!(report["runs"].as_array().unwrap().len(), ARMS.len() * 2);
+    assert_eq!(report["runs"].as_array().unwrap().len(), WHOLE.arms.len() * WHOLE.seeds.len());
 }
 
 #[test]
@@ -163,37 +124,4 @@ fn a_broken_file_is_named_with_its_stage_and_line() {
     assert_eq!(result["class"], "data");
     let message = result["message"].as_str().unwrap();
     assert!(message.starts_with("train[variant=plain,seed=0]: steps.jsonl: line 1: missing field"), "{message}");
-}
-
-/// Runs where node finds playwright-core and there is a Chromium; elsewhere it says so and passes.
-#[test]
-fn a_browser_can_use_the_page() {
-    let Some(chromium) = ["chromium", "chromium-browser", "google-chrome"].into_iter().find_map(find_program) else {
-        eprintln!("skipped: no Chromium on the PATH");
-        return;
-    };
-    let modules = Command::new("node").args(["-p", "require.resolve('playwright-core/package.json')"]).output();
-    let Some(modules) = modules.ok().filter(|output| output.status.success()) else {
-        eprintln!("skipped: node does not find playwright-core (set NODE_PATH to where it is installed)");
-        return;
-    };
-    let manifest = String::from_utf8(modules.stdout).unwrap();
-    let library = Path::new(manifest.trim()).parent().unwrap();
-    let Written { page, .. } = report(WHOLE, &sweep::params());
-    // Modules are looked up from the script's own folder, so it stands beside a link to the library.
-    let dir = tempfile::tempdir().unwrap();
-    fs::create_dir(dir.path().join("node_modules")).unwrap();
-    std::os::unix::fs::symlink(library, dir.path().join("node_modules/playwright-core")).unwrap();
-    fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/report/browser.mjs"), dir.path().join("browser.mjs"))
-        .unwrap();
-    fs::write(dir.path().join("index.html"), page).unwrap();
-    let status =
-        Command::new("node").args(["browser.mjs", "index.html", &chromium]).current_dir(dir.path()).status().unwrap();
-    assert!(status.success());
-}
-
-fn find_program(name: &str) -> Option<String> {
-    let paths = std::env::var_os("PATH")?;
-    let found = std::env::split_paths(&paths).map(|dir| dir.join(name)).find(|path| path.is_file())?;
-    Some(found.to_string_lossy().into_owned())
 }

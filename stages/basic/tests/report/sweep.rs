@@ -1,4 +1,4 @@
-//! A made-up sweep of three arms and two seeds with a known truth: noise raises the loss on trained rows, lowers how much of a
+//! A made-up sweep with a known truth, of three arms and two seeds or of many arms with many long answers: noise raises the loss on trained rows, lowers how much of a
 //! trained answer is given back, lengthens answers, and leaves the held-out loss as it is.
 
 use std::fs;
@@ -9,12 +9,6 @@ use neftpipe_protocol::request::{Input, Lineage, LineageInput, LineageStage, Req
 use neftpipe_protocol::{ArtifactType, Digest, Kind, PROTOCOL_VERSION};
 use serde_json::{Value, json};
 
-/// Arms with their alpha.
-pub const ARMS: [(&str, f64); 3] = [("plain", 0.0), ("neft5", 5.0), ("neft10", 10.0)];
-/// Seeds.
-pub const SEEDS: [u64; 2] = [0, 1];
-/// Prompts of each set.
-pub const PROMPTS: usize = 20;
 const STEPS: u64 = 40;
 const PROBE_ROWS: u64 = 32;
 
@@ -24,11 +18,51 @@ pub const LABEL: &str = "AlpacaEval 2 prompt, judge gpt-x: not comparable with t
 /// What is made.
 #[derive(Clone, Copy)]
 pub struct Sweep {
+    /// Arms with their alpha.
+    pub arms: &'static [(&'static str, f64)],
+    /// Seeds.
+    pub seeds: &'static [u64],
+    /// Prompts of each set.
+    pub prompts: usize,
+    /// Words of filling at the end of each answer.
+    pub filling: usize,
     /// Whether answers and verdicts stand beside the runs.
     pub with_answers: bool,
     /// Whether the engine says how everything was made.
     pub with_lineage: bool,
 }
+
+/// The small sweep.
+pub const WHOLE: Sweep = Sweep {
+    arms: &[("plain", 0.0), ("neft5", 5.0), ("neft10", 10.0)],
+    seeds: &[0, 1],
+    prompts: 20,
+    filling: 0,
+    with_answers: true,
+    with_lineage: true,
+};
+
+/// As many answers as twelve arms give to the prompts of AlpacaEval, and as long ones.
+pub const LARGE: Sweep = Sweep {
+    arms: &[
+        ("plain", 0.0),
+        ("neft1", 1.0),
+        ("neft2", 2.0),
+        ("neft3", 3.0),
+        ("neft4", 4.0),
+        ("neft5", 5.0),
+        ("neft6", 6.0),
+        ("neft7", 7.0),
+        ("neft8", 8.0),
+        ("neft9", 9.0),
+        ("neft10", 10.0),
+        ("neft15", 15.0),
+    ],
+    seeds: &[0],
+    prompts: 805,
+    filling: 250,
+    ..WHOLE
+};
 
 /// Writes the artifacts under a folder and the request for a report of them; answers the attempt's folder.
 pub fn write(dir: &Path, sweep: Sweep, params: &Value) -> PathBuf {
@@ -55,8 +89,8 @@ pub fn write(dir: &Path, sweep: Sweep, params: &Value) -> PathBuf {
         ),
     ];
     let mut slot = |name: &str, input: Input| inputs.entry(name.to_owned()).or_insert_with(Vec::new).push(input);
-    for (arm, alpha) in ARMS {
-        for seed in SEEDS {
+    for &(arm, alpha) in sweep.arms {
+        for &seed in sweep.seeds {
             let axes = [("variant", json!(arm)), ("seed", json!(seed))];
             let place = format!("[variant={arm},seed={seed}]");
             let run = write_run(&dir.join(format!("train{place}")), alpha, seed);
@@ -70,12 +104,12 @@ pub fn write(dir: &Path, sweep: Sweep, params: &Value) -> PathBuf {
     }
     if sweep.with_answers {
         for (name, prompts, label) in [("answers", "heldout", None), ("recall", "trained", Some("trained prompts"))] {
-            for (arm, alpha) in ARMS {
-                for seed in SEEDS {
+            for &(arm, alpha) in sweep.arms {
+                for &seed in sweep.seeds {
                     let axes = [("variant", json!(arm)), ("seed", json!(seed))];
                     let place = format!("[variant={arm},seed={seed}]");
                     let id = format!("{name}{place}");
-                    let path = write_answers(&dir.join(&id), &format!("m+{arm}{seed}"), prompts, alpha, seed);
+                    let path = write_answers(&dir.join(&id), sweep, &format!("m+{arm}{seed}"), prompts, alpha, seed);
                     slot("answers", input(&id, ArtifactType::Answers, path, label, &axes));
                     let train = format!("train{place}");
                     let needs =
@@ -93,7 +127,7 @@ pub fn write(dir: &Path, sweep: Sweep, params: &Value) -> PathBuf {
             }
         }
         let label = Some("untouched model");
-        let path = write_answers(&dir.join("base_answers"), "m", "heldout", 2.0, 7);
+        let path = write_answers(&dir.join("base_answers"), sweep, "m", "heldout", 2.0, 7);
         slot("answers", input("base_answers", ArtifactType::Answers, path, label, &[]));
         let needs = [("model", "model", "output"), ("prompts", "tokens", "heldout")];
         lineage.push(stage(
@@ -105,12 +139,12 @@ pub fn write(dir: &Path, sweep: Sweep, params: &Value) -> PathBuf {
             &needs,
             &["answers"],
         ));
-        for (arm, alpha) in ARMS {
-            for seed in SEEDS {
+        for &(arm, alpha) in sweep.arms {
+            for &seed in sweep.seeds {
                 let axes = [("variant", json!(arm)), ("seed", json!(seed))];
                 let place = format!("[variant={arm},seed={seed}]");
                 let id = format!("verdict{place}");
-                let path = write_verdict(&dir.join(&id), arm, alpha, seed);
+                let path = write_verdict(&dir.join(&id), sweep, arm, alpha, seed);
                 slot("verdict", input(&id, ArtifactType::Verdict, path, None, &axes));
                 let (answers, reference) = (format!("answers{place}"), format!("answers[variant=plain,seed={seed}]"));
                 let needs = [
@@ -260,7 +294,7 @@ fn reference(prompts: &str, at: usize) -> String {
     format!("The short answer to question {at} of the {prompts} set is that it depends on the moon and on patience")
 }
 
-fn output(prompts: &str, alpha: f64, seed: u64, at: usize) -> String {
+fn output(sweep: Sweep, prompts: &str, alpha: f64, seed: u64, at: usize) -> String {
     let kept = match prompts {
         "trained" => 18.0 - alpha * 0.9 + 3.0 * wobble("kept", at as u64, seed),
         _ => 6.0 + 3.0 * wobble("kept", at as u64, seed),
@@ -270,37 +304,50 @@ fn output(prompts: &str, alpha: f64, seed: u64, at: usize) -> String {
     let more = (4.0 + alpha * 0.8 + 4.0 * wobble(&format!("more{alpha}"), at as u64, seed)).max(0.0) as usize;
     const MORE: [&str; 8] = ["and", "then", "something", "further", "about", "weather", "in", "general"];
     words.extend((0..more).map(|word| MORE[(word + at) % MORE.len()]));
+    let filling = (0..sweep.filling).map(|word| filling_word(alpha, at, word)).collect::<Vec<_>>();
+    words.extend(filling.iter().map(String::as_str));
     words.join(" ")
 }
 
-fn write_answers(dir: &Path, generator: &str, prompts: &str, alpha: f64, seed: u64) -> PathBuf {
+/// A made-up word of two to four syllables: text of them packs about as well as English.
+fn filling_word(alpha: f64, at: usize, word: usize) -> String {
+    const SYLLABLES: [&str; 32] = [
+        "ba", "ter", "in", "con", "de", "ra", "the", "ing", "lo", "mi", "ver", "an", "to", "per", "ly", "re", "es",
+        "al", "ment", "tion", "ca", "so", "un", "fi", "ur", "el", "pro", "ci", "na", "ge", "ple", "o",
+    ];
+    let place = (at * 251 + word) as u64;
+    let pick = |of: u64| ((wobble(&format!("syllable{alpha}"), place, of) + 1.0) / 2.0 * 31.0) as usize;
+    (0..2 + place % 3).map(|of| SYLLABLES[pick(of)]).collect()
+}
+
+fn write_answers(dir: &Path, sweep: Sweep, generator: &str, prompts: &str, alpha: f64, seed: u64) -> PathBuf {
     fs::create_dir_all(dir).unwrap();
     let row = |at: usize| {
         let output = if (prompts, alpha, at) == ("heldout", 10.0, 3) {
             "</script><script>document.title = 'broken'</script> <|im_end|>".to_owned()
         } else {
-            output(prompts, alpha, seed, at)
+            output(sweep, prompts, alpha, seed, at)
         };
         json!({"instruction": instruction(prompts, at), "output": output, "generator": generator, "reference": reference(prompts, at),
                "finish_reason": if at.is_multiple_of(7) { "length" } else { "stop" }})
     };
-    let rows: Vec<Value> = (0..PROMPTS).map(row).collect();
+    let rows: Vec<Value> = (0..sweep.prompts).map(row).collect();
     fs::write(dir.join("answers.json"), serde_json::to_vec(&rows).unwrap()).unwrap();
     dir.to_owned()
 }
 
-fn write_verdict(dir: &Path, arm: &str, alpha: f64, seed: u64) -> PathBuf {
+fn write_verdict(dir: &Path, sweep: Sweep, arm: &str, alpha: f64, seed: u64) -> PathBuf {
     fs::create_dir_all(dir).unwrap();
     let row = |at: usize| {
-        let (plain, own) = (output("heldout", 0.0, seed, at), output("heldout", alpha, seed, at));
+        let (plain, own) = (output(sweep, "heldout", 0.0, seed, at), output(sweep, "heldout", alpha, seed, at));
         let preference = if arm == "plain" { 1.5 } else { 1.5 + 0.4 * wobble(arm, at as u64, seed) };
         json!({"instruction": instruction("heldout", at), "output_1": plain, "generator_1": format!("m+plain{seed}"),
                "output_2": own, "generator_2": format!("m+{arm}{seed}"), "annotator": "local", "preference": preference})
     };
-    let rows: Vec<Value> = (0..PROMPTS).map(row).collect();
+    let rows: Vec<Value> = (0..sweep.prompts).map(row).collect();
     fs::write(dir.join("annotations.json"), serde_json::to_vec(&rows).unwrap()).unwrap();
     let lines: Vec<String> =
-        (0..PROMPTS).map(|at| json!({"log_diversity": 10.0 + at as f64 / 10.0}).to_string()).collect();
+        (0..sweep.prompts).map(|at| json!({"log_diversity": 10.0 + at as f64 / 10.0}).to_string()).collect();
     fs::write(dir.join("rows.jsonl"), lines.join("\n")).unwrap();
     let calibration = json!({"annotator": "people", "sampled": 100, "n": 98, "rate": 0.75, "kappa": 0.512});
     let verdict = match arm {

@@ -1,23 +1,6 @@
 // Reads a report as a person would: sorts, filters, hovers, zooms, prints; fails on anything that the console or the network sees.
-// Usage: node browser.mjs PAGE CHROMIUM. Needs playwright-core.
 import { strict as assert } from "node:assert";
-import { pathToFileURL } from "node:url";
-import { chromium } from "playwright-core";
-
-const [path, executablePath] = process.argv.slice(2);
-const args = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
-const browser = await chromium.launch({ executablePath, args });
-const noise = [];
-
-async function open(width, colorScheme) {
-  const context = await browser.newContext({ viewport: { width, height: 900 }, colorScheme });
-  const page = await context.newPage();
-  page.on("console", (message) => noise.push(`console: ${message.text()}`));
-  page.on("pageerror", (error) => noise.push(`error: ${error.message}`));
-  page.on("request", (request) => { if (!request.url().startsWith("file:")) noise.push(`request: ${request.url()}`); });
-  await page.goto(pathToFileURL(path).href);
-  return page;
-}
+import { browser, noise, open } from "./browser.mjs";
 
 for (const width of [400, 1280, 2560, 3840]) {
   for (const scheme of ["light", "dark"]) {

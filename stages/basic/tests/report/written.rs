@@ -1,0 +1,46 @@
+//! Writes reports through the worker program.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::sweep::{self, Sweep};
+
+/// A report that was written.
+pub struct Written {
+    /// The page.
+    pub page: String,
+    /// `report.json`.
+    pub report: Value,
+    /// What the worker says of it.
+    pub result: Value,
+}
+
+/// Runs the worker on an attempt's request; whether it succeeded, and its result.
+pub fn exec(attempt: &Path) -> (bool, Value) {
+    let request = attempt.join("request.json");
+    let status = Command::new(env!("CARGO_BIN_EXE_neftpipe-stage"))
+        .args(["exec", "--request"])
+        .arg(&request)
+        .current_dir(attempt)
+        .output()
+        .unwrap()
+        .status;
+    (status.success(), serde_json::from_slice(&fs::read(attempt.join("result.json")).unwrap()).unwrap())
+}
+
+/// The report of a sweep.
+pub fn report(sweep: Sweep, params: &Value) -> Written {
+    let dir = tempfile::tempdir().unwrap();
+    let attempt = sweep::write(dir.path(), sweep, params);
+    let (succeeded, result) = exec(&attempt);
+    assert!(succeeded, "{result}");
+    let out = attempt.join("out/report");
+    Written {
+        page: fs::read_to_string(out.join("index.html")).unwrap(),
+        report: serde_json::from_slice(&fs::read(out.join("report.json")).unwrap()).unwrap(),
+        result,
+    }
+}
