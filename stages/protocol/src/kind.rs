@@ -78,7 +78,7 @@ impl Kind {
             Self::Download => 1,
             Self::Tokenize => 1,
             Self::Train => 2,
-            Self::Generate => 2,
+            Self::Generate => 3,
             Self::Judge => 1,
             Self::Report => 1,
             Self::Command => 1,

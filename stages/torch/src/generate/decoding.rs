@@ -10,7 +10,7 @@ use neftpipe_protocol::random::RandomStream;
 use tch::{Kind, Tensor};
 
 use super::sampling::{Sampling, Seen};
-use crate::model::{Cache, Llama, Rows};
+use crate::model::{Cache, Decoder, Llama, Rows};
 
 /// A row to continue.
 pub struct Prompt {
@@ -114,6 +114,7 @@ struct Row {
 
 struct Batch<'a> {
     model: &'a Llama,
+    decoder: Decoder<'a>,
     settings: &'a Settings,
     cache: Cache,
     seen: Seen,
@@ -123,12 +124,11 @@ struct Batch<'a> {
 impl<'a> Batch<'a> {
     /// A batch with room for the rows that wait; None where none do.
     fn new(model: &'a Llama, settings: &'a Settings, pending: &Pending) -> Option<Self> {
-        let (longest, shortest) = (tokens_needed(pending.rows.front()?), tokens_needed(pending.rows.back()?));
+        let longest = tokens_needed(pending.rows.front()?);
         let tokens = settings.batch_tokens.max(longest).min(pending.rows.len() * longest);
-        let most_rows = (tokens / shortest).min(pending.rows.len());
-        let seen =
-            Seen::new(settings.sampling.repetition_penalty, most_rows, model.config().vocab_size, model.device());
-        Some(Self { model, settings, cache: model.cache(tokens, longest), seen, rows: Vec::new() })
+        let seen = Seen::new(settings.sampling.repetition_penalty);
+        let decoder = Decoder::new(model);
+        Some(Self { model, decoder, settings, cache: model.cache(tokens, longest), seen, rows: Vec::new() })
     }
 
     /// Narrows the cache's rows where that makes place for at least a quarter more of them.
@@ -154,7 +154,7 @@ impl<'a> Batch<'a> {
                 break;
             }
             let Some((prompt, limit)) = pending.rows.pop_front() else { break };
-            self.seen.restart(self.rows.len(), &prompt.ids);
+            self.seen.push(&prompt.ids);
             let Prompt { index, ids, random } = prompt;
             self.rows.push(Row { index, prompt_tokens: ids.len(), limit, new: Vec::new(), random });
             prompts.push(ids);
@@ -164,7 +164,8 @@ impl<'a> Batch<'a> {
         }
         let rows = Rows::new(prompts.iter().map(Vec::as_slice), self.model.device());
         let hidden = self.model.prefill(&rows, &mut self.cache);
-        self.choose(&hidden, first);
+        let logits = tch::no_grad(|| self.model.logits(&hidden).to_kind(Kind::Float));
+        self.choose(logits, first);
         true
     }
 
@@ -172,15 +173,14 @@ impl<'a> Batch<'a> {
     fn step(&mut self) {
         let newest: Vec<i64> =
             self.rows.iter().map(|row| *row.new.last().expect("a row starts with its first token")).collect();
-        let hidden = self.model.decode(&Tensor::from_slice(&newest).to_device(self.model.device()), &mut self.cache);
-        self.choose(&hidden, 0);
+        let logits = self.decoder.decode(&newest, &mut self.cache);
+        self.choose(logits, 0);
     }
 
-    /// Chooses a token for each of the rows from `first` on, from their hidden states [B, hidden].
-    fn choose(&mut self, hidden: &Tensor, first: usize) {
+    /// Chooses a token for each of the rows from `first` on, from their logits [B, V].
+    fn choose(&mut self, mut logits: Tensor, first: usize) {
         let _guard = tch::no_grad_guard();
-        let logits = self.model.logits(hidden).to_kind(Kind::Float); // [B, V]
-        let logits = self.seen.penalise(first, logits);
+        self.seen.penalise(first, &mut logits);
         let rows = &mut self.rows[first..];
         let tokens = self.settings.sampling.choose(&logits, |row| rows[row].random.uniform());
         self.seen.add(first, &tokens);
@@ -197,7 +197,7 @@ impl<'a> Batch<'a> {
                 continue;
             }
             self.cache.swap_remove(place);
-            self.seen.swap_remove(place, self.rows.len());
+            self.seen.swap_remove(place);
             let row = self.rows.swap_remove(place);
             finished.push(Continuation {
                 index: row.index,

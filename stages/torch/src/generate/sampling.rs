@@ -5,7 +5,7 @@
 
 use neftpipe_protocol::params::GenerateParams;
 use neftpipe_protocol::random::RandomStream;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 /// How tokens are chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -79,51 +79,49 @@ impl Sampling {
     }
 }
 
-/// Which tokens each row has seen, in its prompt or its answer, as what their logits are divided by: 1 for the others.
+/// Which tokens each row has seen, in its prompt or its answer, and what their logits are divided by.
 ///
 /// The penalty is that of CTRL (arXiv 1909.05858) in the form of transformers.
 pub struct Seen {
     penalty: f64,
-    /// [rows, V]; None where there is no penalty.
-    factors: Option<Tensor>,
+    /// Of each row; one that was seen twice may stand there twice.
+    tokens: Vec<Vec<i64>>,
 }
 
 impl Seen {
-    /// Room for so many rows.
-    pub fn new(penalty: f64, rows: usize, vocab: i64, device: Device) -> Self {
-        let factors = (penalty != 1.0).then(|| Tensor::ones([rows as i64, vocab], (Kind::Float, device)));
-        Self { penalty, factors }
+    /// Of no rows yet, with this penalty; 1 is none.
+    pub fn new(penalty: f64) -> Self {
+        Self { penalty, tokens: Vec::new() }
     }
 
-    /// Forgets what stood at a row and marks these tokens.
-    pub fn restart(&mut self, row: usize, ids: &[i32]) {
-        let Some(factors) = &self.factors else { return };
-        let ids = Tensor::from_slice(ids).to_kind(Kind::Int64).to_device(factors.device());
-        let mut row = factors.get(row as i64).fill_(1.0);
-        let _ = row.index_fill_(0, &ids, self.penalty);
+    /// Adds a row with the tokens of its prompt, of which there are some.
+    pub fn push(&mut self, ids: &[i32]) {
+        self.tokens.push(ids.iter().map(|&id| i64::from(id)).collect());
     }
 
     /// Marks one more token of each of the rows from `first` on.
     pub fn add(&mut self, first: usize, tokens: &[i64]) {
-        let Some(factors) = &self.factors else { return };
-        let tokens_of_rows = Tensor::from_slice(tokens).unsqueeze(-1).to_device(factors.device());
-        let mut rows = factors.narrow(0, first as i64, tokens.len() as i64);
-        let _ = rows.scatter_value_(-1, &tokens_of_rows, self.penalty);
+        self.tokens[first..].iter_mut().zip(tokens).for_each(|(row, &token)| row.push(token));
     }
 
-    /// Puts the last of `rows` rows in the place of `row`, which is gone.
-    pub fn swap_remove(&mut self, row: usize, rows: usize) {
-        let Some(factors) = &self.factors else { return };
-        if row + 1 < rows {
-            factors.get(row as i64).copy_(&factors.get(rows as i64 - 1));
+    /// Takes a row out; the last one moves into its place.
+    pub fn swap_remove(&mut self, row: usize) {
+        self.tokens.swap_remove(row);
+    }
+
+    /// Puts the penalty on the logits [B, V] of the rows from `first` on.
+    pub fn penalise(&self, first: usize, logits: &mut Tensor) {
+        let rows = &self.tokens[first..];
+        if self.penalty == 1.0 || rows.is_empty() {
+            return;
         }
-    }
-
-    /// Logits [B, V] of the rows from `first` on with the penalty.
-    pub fn penalise(&self, first: usize, logits: Tensor) -> Tensor {
-        let Some(factors) = &self.factors else { return logits };
-        let factors = factors.narrow(0, first as i64, logits.size()[0]);
-        (&logits * &factors).where_self(&logits.lt(0.0), &(&logits / &factors))
+        let longest = rows.iter().map(Vec::len).max().unwrap_or(0);
+        // Where a row has seen fewer, its last token stands in again: what is put there twice is the same.
+        let padded: Vec<i64> = rows.iter().flat_map(|row| (0..longest).map(|at| row[at.min(row.len() - 1)])).collect();
+        let ids = Tensor::from_slice(&padded).view([rows.len() as i64, -1]).to_device(logits.device()); // [B, S]
+        let seen = logits.gather(1, &ids, false); // [B, S]
+        let penalised = (&seen * self.penalty).where_self(&seen.lt(0.0), &(&seen / self.penalty));
+        let _ = logits.scatter_(1, &ids, &penalised);
     }
 }
 
@@ -179,19 +177,21 @@ mod tests {
 
     #[test]
     fn the_penalty_divides_positive_and_multiplies_negative_logits_of_seen_tokens() {
-        let mut seen = Seen::new(2.0, 2, 4, Device::Cpu);
-        seen.restart(0, &[0]);
-        seen.restart(1, &[3, 3]);
+        let mut seen = Seen::new(2.0);
+        seen.push(&[0]);
+        seen.push(&[3, 3]);
         seen.add(0, &[2, 2]);
         let penalised = |seen: &Seen, first, rows: i64| {
-            let logits = Tensor::from_slice(&[1f32, 2.0, -1.0, -2.0]).unsqueeze(0).repeat([rows, 1]);
-            Vec::<Vec<f32>>::try_from(seen.penalise(first, logits)).unwrap()
+            let mut logits = Tensor::from_slice(&[1f32, 2.0, -1.0, -2.0]).unsqueeze(0).repeat([rows, 1]);
+            seen.penalise(first, &mut logits);
+            Vec::<Vec<f32>>::try_from(logits).unwrap()
         };
         assert_eq!(penalised(&seen, 0, 2), [[0.5, 2.0, -2.0, -2.0], [1.0, 2.0, -2.0, -4.0]]);
-        seen.swap_remove(0, 2);
+        assert_eq!(penalised(&seen, 1, 1), [[1.0, 2.0, -2.0, -4.0]]);
+        seen.swap_remove(0);
         assert_eq!(penalised(&seen, 0, 1), [[1.0, 2.0, -2.0, -4.0]]);
-        seen.restart(0, &[1]);
-        assert_eq!(penalised(&seen, 0, 1), [[1.0, 1.0, -1.0, -2.0]]);
+        seen.push(&[1]);
+        assert_eq!(penalised(&seen, 1, 1), [[1.0, 1.0, -1.0, -2.0]]);
     }
 
     #[test]

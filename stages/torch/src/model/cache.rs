@@ -42,6 +42,16 @@ impl Cache {
         &self.lengths
     }
 
+    /// Room of each row.
+    pub(super) fn capacity_tokens(&self) -> usize {
+        self.capacity_tokens as usize
+    }
+
+    /// Keys and values of each layer, [tokens, K, D].
+    pub(super) fn layers(&self) -> &[(Tensor, Tensor)] {
+        &self.layers
+    }
+
     /// Takes a row out; the last row moves into its place.
     pub fn swap_remove(&mut self, row: usize) {
         let last = self.lengths.len() - 1;

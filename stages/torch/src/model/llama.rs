@@ -9,6 +9,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::native::{self, Half, Layout};
 
+use super::decoder::floats;
 use super::{AdapterInput, Angles, Cache, Linear, LlamaConfig, ModelError, Place, Rope, Rows, Weights};
 
 /// A Llama in memory.
@@ -38,6 +39,24 @@ struct Block {
     qkv: Tensor,
     /// The weights of gate and up.
     gate_up: Tensor,
+}
+
+/// The weights of a model on the CPU in f32, where nothing stands beside them.
+pub(super) struct Plain<'a> {
+    pub embedding: &'a [f32],
+    pub blocks: Vec<PlainBlock<'a>>,
+    pub norm: &'a [f32],
+    pub head: &'a [f32],
+}
+
+/// Those of a block; see [`Block`].
+pub(super) struct PlainBlock<'a> {
+    pub attention_norm: &'a [f32],
+    pub qkv: &'a [f32],
+    pub o: &'a [f32],
+    pub mlp_norm: &'a [f32],
+    pub gate_up: &'a [f32],
+    pub down: &'a [f32],
 }
 
 /// What attention looks at besides the tokens of this pass.
@@ -182,6 +201,24 @@ impl Llama {
         weights
     }
 
+    /// Its weights as numbers, if that is all there is to it: no biases, adapters or training, on the CPU in f32.
+    pub(super) fn plain(&self) -> Option<Plain<'_>> {
+        let plain = |block: &Block| block.is_plain() && block.projections().iter().all(|(_, it)| it.adapter.is_none());
+        let is_plain = self.kind == Kind::Float && self.blocks.iter().all(plain);
+        is_plain.then(|| Plain {
+            embedding: floats(&self.embedding),
+            blocks: self.blocks.iter().map(Block::plain).collect(),
+            norm: floats(&self.norm),
+            head: floats(self.head_weight()),
+        })
+    }
+
+    /// Cosines and sines of the angles of positions [N], as [N, D/2].
+    pub(super) fn flat_angles(&self, positions: &Tensor) -> [Vec<f32>; 2] {
+        let (cos, sin) = self.angles(positions).flat();
+        [cos, sin].map(|it| floats(&it.contiguous()).to_vec())
+    }
+
     fn run_blocks(&self, embedded: Tensor, positions: &Tensor, context: &Context<'_>) -> Tensor {
         let angles = self.angles(positions);
         let x = (0..self.blocks.len()).fold(embedded, |x, layer| self.run_block(layer, x, &angles, context));
@@ -287,6 +324,17 @@ impl Block {
         let on_cpu = self.qkv.device() == Device::Cpu && matches!(self.qkv.kind(), Kind::Float | Kind::BFloat16);
         let frozen_norms = !self.attention_norm.requires_grad() && !self.mlp_norm.requires_grad();
         on_cpu && frozen_norms && self.projections().iter().all(|(_, it)| it.is_plain())
+    }
+
+    fn plain(&self) -> PlainBlock<'_> {
+        PlainBlock {
+            attention_norm: floats(&self.attention_norm),
+            qkv: floats(&self.qkv),
+            o: floats(&self.o.weight),
+            mlp_norm: floats(&self.mlp_norm),
+            gate_up: floats(&self.gate_up),
+            down: floats(&self.down.weight),
+        }
     }
 
     fn forward_natively(&self, x: &Tensor, lengths: &[i64], config: &LlamaConfig, angles: &Angles) -> Tensor {

@@ -4,6 +4,7 @@
 
 mod cache;
 mod config;
+mod decoder;
 mod error;
 mod linear;
 mod llama;
@@ -14,6 +15,7 @@ mod weights;
 
 pub use cache::Cache;
 pub use config::{LlamaConfig, RopeScaling};
+pub use decoder::Decoder;
 pub use error::ModelError;
 pub use linear::{AdapterInput, Covers, Linear, LowRank, Mask, Place};
 pub use llama::Llama;
