@@ -5,26 +5,31 @@
 
 mod cases;
 mod graphs;
+mod peers;
+mod shape;
+mod tensors;
 mod timing;
+mod worker;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use crate::error::Error;
+use timing::Figure;
 
 /// What to measure.
 #[derive(Args)]
 pub struct BenchArgs {
     /// Where the graphs and files are made, on the disk that is to be measured [default: a folder beside the binaries]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     scratch: Option<PathBuf>,
     /// Take the programs from this folder, and build none
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     pub binaries: Option<PathBuf>,
     /// Rounds of each comparison
-    #[arg(long, default_value_t = 7, value_name = "N")]
+    #[arg(long, default_value_t = 7, value_name = "N", global = true)]
     rounds: usize,
     /// Only the cases whose name contains this
     #[arg(long, value_name = "TEXT")]
@@ -32,6 +37,17 @@ pub struct BenchArgs {
     /// Also a graph of 100,000 stages, which takes half an hour to run for the first time
     #[arg(long)]
     large: bool,
+    #[command(subcommand)]
+    of: Option<Of>,
+}
+
+/// What is measured in place of the runner.
+#[derive(Subcommand)]
+enum Of {
+    /// Greedy generation beside transformers
+    Generate(peers::PeerArgs),
+    /// LoRA training beside transformers with peft
+    Train(peers::PeerArgs),
 }
 
 /// What cases are given.
@@ -45,27 +61,30 @@ struct Bench {
 /// Runs the cases and prints the table.
 pub fn bench(args: BenchArgs, binaries: &Path) -> Result<(), Error> {
     let scratch = args.scratch.unwrap_or_else(|| binaries.join("bench"));
-    let io = |action, path: &Path| {
-        let path = path.to_owned();
-        move |source| Error::Io { action, path, source }
-    };
-    std::fs::create_dir_all(&scratch).map_err(io("create", &scratch))?;
-    let binaries = binaries.canonicalize().map_err(io("find", binaries))?;
-    let bench = Bench { binaries, scratch, rounds: args.rounds, large: args.large };
+    std::fs::create_dir_all(&scratch).map_err(Error::io("create", &scratch))?;
+    let found = |path: &Path| path.canonicalize().map_err(Error::io("find", path));
+    let bench = Bench { binaries: found(binaries)?, scratch: found(&scratch)?, rounds: args.rounds, large: args.large };
     say("| what | here | beside it | ratio | wanted |\n|---|---|---|---|---|")?;
-    for (name, case) in cases::ALL {
-        if args.only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
-            continue;
-        }
-        let folder = bench.scratch.join(name);
-        let figures = case(&bench, &folder);
-        std::fs::remove_dir_all(&folder).map_err(io("remove", &folder))?;
-        figures.map_err(io("measure in", &folder))?.iter().try_for_each(|figure| say(&figure.row()))?;
+    match &args.of {
+        Some(Of::Generate(peers)) => bench.measure("generate", |folder| tensors::generate(&bench, peers, folder)),
+        Some(Of::Train(peers)) => bench.measure("train", |folder| tensors::train(&bench, peers, folder)),
+        None => cases::ALL
+            .iter()
+            .filter(|(name, _)| args.only.as_ref().is_none_or(|only| name.contains(only.as_str())))
+            .try_for_each(|(name, case)| bench.measure(name, |folder| case(&bench, folder))),
     }
-    Ok(())
+}
+
+impl Bench {
+    /// Measures in a folder of its own, and prints what came out.
+    fn measure(&self, name: &str, case: impl FnOnce(&Path) -> std::io::Result<Vec<Figure>>) -> Result<(), Error> {
+        let folder = self.scratch.join(name);
+        let figures = case(&folder);
+        let _ = std::fs::remove_dir_all(&folder);
+        figures.map_err(Error::io("measure in", &folder))?.iter().try_for_each(|figure| say(&figure.row()))
+    }
 }
 
 fn say(line: &str) -> Result<(), Error> {
-    let failure = |source| Error::Io { action: "write", path: "the table".into(), source };
-    writeln!(std::io::stdout(), "{line}").map_err(failure)
+    writeln!(std::io::stdout(), "{line}").map_err(Error::io("write", Path::new("the table")))
 }

@@ -49,6 +49,21 @@ impl Times {
         self.0.push(seconds);
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Median, least and most of figures that are no times, in their unit.
+    pub fn spread(&self, digits: usize, unit: &str) -> String {
+        let (least, most) = self.ends();
+        format!("{:.digits$} {unit} ({least:.digits$}–{most:.digits$})", self.median())
+    }
+
+    fn ends(&self) -> (f64, f64) {
+        (self.0.iter().copied().fold(f64::INFINITY, f64::min), self.0.iter().copied().fold(0.0, f64::max))
+    }
+
     /// The median of the ratios, round by round, so that a machine that slows down slows both.
     pub fn over(&self, other: &Self) -> f64 {
         Self(self.0.iter().zip(&other.0).map(|(own, other)| own / other).collect()).median()
@@ -57,8 +72,7 @@ impl Times {
 
 impl fmt::Display for Times {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let least = self.0.iter().copied().fold(f64::INFINITY, f64::min);
-        let most = self.0.iter().copied().fold(0.0, f64::max);
+        let (least, most) = self.ends();
         write!(f, "{} ({}–{})", span(self.median()), span(least), span(most))
     }
 }
