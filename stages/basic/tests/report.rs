@@ -77,8 +77,10 @@ fn the_page_is_whole_closed_and_safe() {
 fn equal_inputs_give_equal_bytes() {
     let first = report(WHOLE, &sweep::params());
     let second = report(WHOLE, &sweep::params());
-    assert!(first.page == second.page);
-    assert_eq!(first.report, second.report);
+    assert_eq!(first.files.keys().collect::<Vec<_>>(), second.files.keys().collect::<Vec<_>>());
+    for (name, bytes) in &first.files {
+        assert!(bytes == &second.files[name], "{name}");
+    }
 }
 
 #[test]
@@ -124,4 +126,50 @@ fn a_broken_file_is_named_with_its_stage_and_line() {
     assert_eq!(result["class"], "data");
     let message = result["message"].as_str().unwrap();
     assert!(message.starts_with("train[variant=plain,seed=0]: steps.jsonl: line 1: missing field"), "{message}");
+}
+
+#[test]
+fn a_paper_finds_its_figures_tables_and_methods() {
+    let Written { files, .. } = report(WHOLE, &sweep::params());
+    let text = |name: &str| String::from_utf8(files[name].clone()).unwrap();
+    let figures: Vec<&str> =
+        files.keys().filter_map(|name| name.strip_prefix("figures/")?.strip_suffix(".svg")).collect();
+    for name in
+        ["loss_heldout", "rouge_l_trained", "win_rate", "training_loss", "training_alpha", "training_learning_rate"]
+    {
+        assert!(figures.contains(&name), "{name}: {figures:?}");
+    }
+    for name in figures {
+        let (svg, pdf) = (text(&format!("figures/{name}.svg")), &files[&format!("figures/{name}.pdf")]);
+        assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n") && svg.contains("width=\"234pt\""), "{name}");
+        assert!(pdf.starts_with(b"%PDF-") && pdf.windows(10).any(|part| part == b"/FontFile2"), "{name}");
+        assert!(text(&format!("figures/{name}.csv")).lines().count() > 2, "{name}");
+    }
+    let table = text("table.tex");
+    assert!(table.contains("\\toprule") && table.contains("\nneft10 & "), "{table}");
+    assert_eq!(table.matches("\\begin{tabular}").count(), table.matches("\\end{tabular}").count());
+    let methods = text("methods.txt");
+    for setting in ["neft.alpha: 5", "train[variant=neft5,seed=0]", "10000 bootstrap draws"] {
+        assert!(methods.contains(setting), "{setting}");
+    }
+    let digest = neftpipe_protocol::Digest::of(b"model output").to_string();
+    assert!(methods.contains(&digest), "{digest}");
+}
+
+#[test]
+fn the_words_and_the_data_say_what_the_figures_say() {
+    let Written { files, report, .. } = report(WHOLE, &sweep::params());
+    let text = |name: &str| String::from_utf8(files[name].clone()).unwrap();
+    let loss = &figure(&report, "loss_trained")["arms"]["neft10"];
+    let sentence = loss["difference"]["sentence"].as_str().unwrap();
+    assert!(text("report.md").contains(&format!("- neft10: {sentence}.")), "{sentence}");
+    let row = text("report.csv")
+        .lines()
+        .find(|line| line.contains("loss_trained") && line.contains(",neft10,,"))
+        .unwrap()
+        .to_owned();
+    assert!(row.contains(&loss["mean"].to_string()), "{row}");
+    assert!(row.ends_with(",higher"), "{row}");
+    let low = loss["difference"]["comparison"]["bootstrap"]["interval"]["low"].to_string();
+    assert!(text("figures/loss_trained.csv").contains(&low), "{low}");
 }

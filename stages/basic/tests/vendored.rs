@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 #[test]
 fn vendored_files_are_unchanged() {
-    for folder in ["uplot"] {
+    for folder in ["uplot", "arimo"] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets").join(folder);
         let list = fs::read_to_string(folder.join("vendored.sha256")).unwrap();
         assert!(list.lines().count() >= 2, "{list}");

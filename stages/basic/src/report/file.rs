@@ -130,6 +130,9 @@ pub struct JudgementFile<'a> {
     pub arm: &'a str,
     /// Their replicate.
     pub replicate: &'a str,
+    /// Axes that are neither arms nor replicates.
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    pub column: &'a IndexMap<String, String>,
     /// The judge's figures.
     #[serde(flatten)]
     pub judgement: &'a Judgement,
@@ -300,6 +303,7 @@ fn judgement_files(set: &AnswerSet) -> impl Iterator<Item = JudgementFile<'_>> {
         stage: &set.stage,
         arm: &set.place.arm,
         replicate: &set.place.replicate,
+        column: &set.place.column,
         judgement,
     })
 }
@@ -334,7 +338,13 @@ fn histograms(material: &Material<'_>) -> Vec<Histogram> {
     let of_figure = |figure: &Figure| {
         let arms: Vec<(&str, Vec<f64>)> =
             figure.arms.iter().map(|(arm, scores)| (arm.as_str(), pooled(scores))).collect();
-        histogram(&figure.title, figure.quantity.unit, &column_name(&figure.column, material.params), &arms)
+        histogram(
+            &figure.name(),
+            &figure.title,
+            figure.quantity.unit,
+            &column_name(&figure.column, material.params),
+            &arms,
+        )
     };
     shown.filter_map(of_figure).collect()
 }

@@ -8,6 +8,8 @@ const BINS: (f64, f64) = (6.0, 40.0);
 /// Shares of values by bin, for each arm.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Histogram {
+    /// The measure's name in data.
+    pub name: String,
     /// What is counted.
     pub title: String,
     /// The unit of the edges.
@@ -32,7 +34,7 @@ pub struct ArmShares {
 }
 
 /// Bins the values of all arms by the width of Freedman and Diaconis, 2·IQR/∛n. `None` without two different values.
-pub fn histogram(title: &str, unit: &str, column: &str, arms: &[(&str, Vec<f64>)]) -> Option<Histogram> {
+pub fn histogram(name: &str, title: &str, unit: &str, column: &str, arms: &[(&str, Vec<f64>)]) -> Option<Histogram> {
     let mut all: Vec<f64> = arms.iter().flat_map(|(_, values)| values).copied().collect();
     all.sort_by(f64::total_cmp);
     let (low, high) = (*all.first()?, *all.last()?);
@@ -53,8 +55,8 @@ pub fn histogram(title: &str, unit: &str, column: &str, arms: &[(&str, Vec<f64>)
         let shares = counts.iter().map(|&count| count as f64 / n.max(1) as f64).collect();
         ArmShares { arm: (*arm).to_owned(), n, shares }
     };
-    let (title, unit, column) = (title.to_owned(), unit.to_owned(), column.to_owned());
-    Some(Histogram { title, unit, column, arms: arms.iter().map(shares).collect(), edges })
+    let [name, title, unit, column] = [name, title, unit, column].map(str::to_owned);
+    Some(Histogram { name, title, unit, column, arms: arms.iter().map(shares).collect(), edges })
 }
 
 #[cfg(test)]
@@ -64,7 +66,7 @@ mod tests {
     #[test]
     fn every_value_falls_into_a_bin() {
         let values: Vec<f64> = (0..100).map(f64::from).collect();
-        let histogram = histogram("loss", "nats", "", &[("a", values.clone()), ("b", vec![99.0])]).unwrap();
+        let histogram = histogram("loss", "Loss", "nats", "", &[("a", values.clone()), ("b", vec![99.0])]).unwrap();
         assert_eq!(histogram.edges.len(), histogram.arms[0].shares.len() + 1);
         assert_eq!((histogram.edges[0], *histogram.edges.last().unwrap()), (0.0, 99.0));
         assert!((histogram.arms[0].shares.iter().sum::<f64>() - 1.0).abs() < 1e-12);
@@ -73,7 +75,7 @@ mod tests {
 
     #[test]
     fn equal_values_have_no_histogram() {
-        assert_eq!(histogram("loss", "nats", "", &[("a", vec![1.0, 1.0])]), None);
-        assert_eq!(histogram("loss", "nats", "", &[]), None);
+        assert_eq!(histogram("loss", "Loss", "nats", "", &[("a", vec![1.0, 1.0])]), None);
+        assert_eq!(histogram("loss", "Loss", "nats", "", &[]), None);
     }
 }

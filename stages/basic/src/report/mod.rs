@@ -1,7 +1,8 @@
-//! `report`: one self-contained page that people want to read, and `report.json` with every figure of it.
+//! `report`: one self-contained page that people want to read, `report.json` with every figure of it, and the files for a
+//! paper.
 //!
 //! [`collect`] and [`verdicts`] read the inputs, [`panels`] and [`figures`] arrange them, [`statistics`] compares arms,
-//! [`file`] is what is written as JSON, and [`page`] draws it. Equal inputs give equal bytes: no times, no host facts, and
+//! [`file`] is what is written as JSON, [`page`] draws it, and [`paper`] writes it for papers. Equal inputs give equal bytes: no times, no host facts, and
 //! not the name of the report's own stage, which is in no key.
 
 mod answers;
@@ -18,9 +19,11 @@ mod measures;
 mod packed;
 mod page;
 mod panels;
+mod paper;
 mod place;
 mod sentences;
 mod statistics;
+mod table;
 mod verdicts;
 
 use std::fs;
@@ -94,6 +97,7 @@ fn write(job: &Job, params: &ReportParams, runs: &[Run], answers: &[AnswerSet]) 
     write_json(&out.join("report.json"), &report)?;
     let index = out.join("index.html");
     fs::write(&index, page).map_err(|error| io_failure("write", &index, &error))?;
+    paper::write(&out, &report, &figures)?;
     job.progress(2, Some(2), "parts", None);
     Ok(Outcome::Succeeded(Box::new(Success {
         outputs: [(OUTPUT.to_owned(), ArtifactType::Report)].into_iter().collect(),

@@ -17,14 +17,15 @@ use super::collect::AnswerSet;
 use super::curves::Curves;
 use super::drawing::{self, Axis, graph};
 use super::figures::Figure;
-use super::file::{ArmFigure, FigureFile, ReportFile, RunFile, ScreeningFile};
+use super::file::{ReportFile, RunFile, ScreeningFile};
 use super::lineage::leaves;
 use super::measures::Subject;
 use super::packed::pack;
 use super::panels::Panel;
 use super::place::{column_name, display};
-use super::sentences::{Summary, number, p_value, summaries, with_unit};
+use super::sentences::{Summary, p_value, summaries};
 use super::statistics::{Difference, Differences};
+use super::table::{Table, columns, table};
 
 /// How many colours the style sheet has for arms.
 const COLOURS: usize = 8;
@@ -36,7 +37,7 @@ struct ColumnView {
     summaries: Vec<Summary>,
     sections: Vec<SectionView>,
     judged: Vec<SectionView>,
-    table: TableView,
+    table: Table,
 }
 
 /// One compared measure.
@@ -62,38 +63,6 @@ struct DifferenceView {
     mean: f64,
     points: Vec<f64>,
     tests: String,
-}
-
-#[derive(Serialize)]
-struct TableView {
-    headings: Vec<HeadingView>,
-    rows: Vec<RowView>,
-}
-
-#[derive(Serialize)]
-struct HeadingView {
-    text: String,
-    unit: &'static str,
-    about: String,
-}
-
-#[derive(Serialize)]
-struct RowView {
-    arm: String,
-    cells: Vec<Option<CellView>>,
-}
-
-/// What an arm has of a measure: the pooled mean and a point for each replicate.
-#[derive(Serialize)]
-struct CellView {
-    text: String,
-    /// For sorting.
-    value: f64,
-    mean: f64,
-    points: Vec<f64>,
-    title: String,
-    difference: Option<String>,
-    finding: Option<Finding>,
 }
 
 #[derive(Serialize)]
@@ -261,12 +230,8 @@ fn screening_view(file: &ScreeningFile<'_>) -> Value {
 }
 
 fn column_views(report: &ReportFile<'_>, figures: &[(Figure, Differences)]) -> Vec<ColumnView> {
-    let mut columns: IndexMap<String, Vec<usize>> = IndexMap::new();
-    for (at, (figure, _)) in figures.iter().enumerate() {
-        columns.entry(column_name(&figure.column, report.axes)).or_default().push(at);
-    }
-    let column = |(name, mut members): (String, Vec<usize>)| {
-        members.sort_by_key(|&at| figures[at].0.rank());
+    let columns = columns(report, figures);
+    let column = |(name, members): (String, Vec<usize>)| {
         let sections = |judged: bool| -> Vec<SectionView> {
             let is_judged = |figure: &Figure| figure.measure.subject == Subject::Preference;
             let chosen = members.iter().map(|&at| &figures[at]).filter(|(figure, _)| is_judged(figure) == judged);
@@ -332,59 +297,6 @@ fn difference_view(arm: &str, difference: &Difference, axis: &Axis) -> Differenc
         points: judged.comparison.replicates.iter().map(|(_, mean)| axis.place(*mean)).collect(),
         tests,
     }
-}
-
-fn table(report: &ReportFile<'_>, figures: &[(Figure, Differences)], members: &[usize]) -> TableView {
-    let shown: Vec<(&Figure, &FigureFile, Axis)> = members
-        .iter()
-        .map(|&at| {
-            let file = &report.figures[at];
-            let means = file.arms.values().flat_map(|arm| arm.replicates.iter().map(|run| run.mean).chain([arm.mean]));
-            (&figures[at].0, file, Axis::around(means))
-        })
-        .collect();
-    let heading = |(figure, ..): &(&Figure, &FigureFile, Axis)| HeadingView {
-        text: figure.heading.clone(),
-        unit: figure.quantity.unit,
-        about: format!("{}. {}", figure.title, figure.about),
-    };
-    let row = |arm: &super::file::Arm| {
-        let cell = |(figure, file, axis): &(&Figure, &FigureFile, Axis)| {
-            file.arms.get(&arm.name).map(|scores| cell(figure, scores, axis))
-        };
-        RowView { arm: arm.name.clone(), cells: shown.iter().map(cell).collect() }
-    };
-    let rows = report.arms.iter().map(row).filter(|row| row.cells.iter().any(Option::is_some)).collect();
-    TableView { headings: shown.iter().map(heading).collect(), rows }
-}
-
-fn cell(figure: &Figure, scores: &ArmFigure, axis: &Axis) -> CellView {
-    let replicate = |run: &super::file::ReplicateMean| {
-        let label = if run.label.is_empty() { "one run" } else { &run.label };
-        format!("{label}: {} (n = {})", with_unit(run.mean, &figure.quantity), run.n)
-    };
-    CellView {
-        text: number(scores.mean, &figure.quantity),
-        value: scores.mean,
-        mean: axis.place(scores.mean),
-        points: scores.replicates.iter().map(|run| axis.place(run.mean)).collect(),
-        title: scores.replicates.iter().map(replicate).collect::<Vec<_>>().join("\n"),
-        difference: scores
-            .difference
-            .as_ref()
-            .map(|difference| signed(difference, figure))
-            .or_else(|| scores.problem.clone()),
-        finding: scores.difference.as_ref().map(|difference| difference.judged.finding),
-    }
-}
-
-/// The difference with its interval, as the table has it: `+0.031 [0.010, 0.052]`.
-fn signed(difference: &Difference, figure: &Figure) -> String {
-    let bootstrap = &difference.judged.comparison.bootstrap;
-    let [mean, low, high] =
-        [bootstrap.mean, bootstrap.interval.low, bootstrap.interval.high].map(|value| number(value, &figure.quantity));
-    let sign = if mean.starts_with('−') { "" } else { "+" };
-    format!("{sign}{mean} [{low}, {high}]")
 }
 
 /// The graph, and every stage with its parameters and digests.

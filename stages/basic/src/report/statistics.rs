@@ -20,7 +20,7 @@ use super::measures::Subject;
 use super::place::display;
 
 /// Every bootstrap starts from this seed.
-const SEED: u64 = 0;
+pub const SEED: u64 = 0;
 /// The family of arms that the parameters put into none.
 const COMMON_FAMILY: &str = "all arms";
 /// The same where the parameters name families.

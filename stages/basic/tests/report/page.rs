@@ -10,9 +10,11 @@ use super::written;
 
 /// Reads the page of a sweep by a script, which is given the page's path and Chromium's name.
 fn read_page(sweep: Sweep, script: &str) {
-    let dir = tempfile::tempdir().unwrap();
-    let page = dir.path().join("index.html");
-    std::fs::write(&page, written::report(sweep, &sweep::params()).page).unwrap();
+    // The report stays there for people to look at.
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(script);
+    _ = std::fs::remove_dir_all(&dir);
+    written::report_in(&dir, sweep, &sweep::params());
+    let page = dir.join("attempt/out/report/index.html");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/page").join(script);
     let chromium = std::env::var("CHROMIUM").unwrap_or_else(|_| "chromium".to_owned());
     let status = Command::new("node").arg(script).arg(&page).arg(chromium).status().expect("node is installed");

@@ -1,5 +1,6 @@
 //! Writes reports through the worker program.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -16,6 +17,8 @@ pub struct Written {
     pub report: Value,
     /// What the worker says of it.
     pub result: Value,
+    /// All files by their paths.
+    pub files: BTreeMap<String, Vec<u8>>,
 }
 
 /// Runs the worker on an attempt's request; whether it succeeded, and its result.
@@ -33,8 +36,12 @@ pub fn exec(attempt: &Path) -> (bool, Value) {
 
 /// The report of a sweep.
 pub fn report(sweep: Sweep, params: &Value) -> Written {
-    let dir = tempfile::tempdir().unwrap();
-    let attempt = sweep::write(dir.path(), sweep, params);
+    report_in(tempfile::tempdir().unwrap().path(), sweep, params)
+}
+
+/// The report of a sweep, all of it under a folder.
+pub fn report_in(dir: &Path, sweep: Sweep, params: &Value) -> Written {
+    let attempt = sweep::write(dir, sweep, params);
     let (succeeded, result) = exec(&attempt);
     assert!(succeeded, "{result}");
     let out = attempt.join("out/report");
@@ -42,5 +49,13 @@ pub fn report(sweep: Sweep, params: &Value) -> Written {
         page: fs::read_to_string(out.join("index.html")).unwrap(),
         report: serde_json::from_slice(&fs::read(out.join("report.json")).unwrap()).unwrap(),
         result,
+        files: files(&out),
     }
+}
+
+fn files(out: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries =
+        walkdir::WalkDir::new(out).into_iter().map(Result::unwrap).filter(|entry| entry.file_type().is_file());
+    let name = |path: &Path| path.strip_prefix(out).unwrap().to_str().unwrap().to_owned();
+    entries.map(|entry| (name(entry.path()), fs::read(entry.path()).unwrap())).collect()
 }

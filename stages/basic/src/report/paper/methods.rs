@@ -1,0 +1,80 @@
+//! How everything was made and compared: every setting and every digest, as plain text.
+
+use std::fmt::Write;
+
+use neftpipe_measures::bootstrap::DRAWS;
+use neftpipe_protocol::Kind;
+use neftpipe_protocol::request::LineageStage;
+
+use crate::report::file::ReportFile;
+use crate::report::lineage::leaves;
+use crate::report::place::display;
+use crate::report::statistics::SEED;
+
+/// The whole file.
+pub fn methods(report: &ReportFile<'_>) -> String {
+    let mut text = format!("{}\n\nWritten by neftpipe, report@{}.\n\n", report.title, Kind::Report.version());
+    text.push_str(&comparisons(report));
+    if !report.judgements.is_empty() {
+        text.push_str(&judges(report));
+    }
+    let Some(lineage) = report.lineage else {
+        text.push_str("\nHow the inputs were made is not known.\n");
+        return text;
+    };
+    text.push_str(
+        "\nStages\n\nParameters that have their default are left out, as they are from the key. Equal keys mean equal work.\n",
+    );
+    for stage in &lineage.stages {
+        text.push_str(&of_stage(stage));
+    }
+    text
+}
+
+fn comparisons(report: &ReportFile<'_>) -> String {
+    let mut text = format!(
+        "Comparisons\n\nArms are paired over prompts (or rows) and seeds. Intervals: 95% percentile intervals of {DRAWS} bootstrap draws\n\
+         (seed {SEED}) over prompts and, where there are several, over seeds. A difference is claimed where its interval leaves\n\
+         out 0, its p-value survives Holm's correction over the comparisons of its family, and there are at least 10 prompts.\n\
+         The sign test decides nothing.\n\n"
+    );
+    let params = serde_json::to_value(report.axes).unwrap_or_default();
+    for (name, value) in leaves(&params).into_iter().filter(|(_, value)| !value.is_null()) {
+        _ = writeln!(text, "  report {name}: {}", display(value));
+    }
+    for figure in report.figures.iter().filter(|figure| figure.is_compared) {
+        let size = |arm: &crate::report::file::ArmFigure| {
+            arm.replicates.iter().map(|run| run.n.to_string()).collect::<Vec<_>>().join(" + ")
+        };
+        let sizes: Vec<String> = figure.arms.iter().map(|(name, arm)| format!("{name} {}", size(arm))).collect();
+        _ = writeln!(text, "  {} ({}): n = {}", figure.title, figure.stage, sizes.join(", "));
+    }
+    text
+}
+
+fn judges(report: &ReportFile<'_>) -> String {
+    let mut text = "\nJudges\n\n".to_owned();
+    for file in &report.judgements {
+        let judgement = file.judgement;
+        let caution = judgement.caution.as_ref().map_or(String::new(), |caution| format!(" ({caution})"));
+        _ = writeln!(text, "  {}: {} against {}{caution}", file.stage, judgement.annotator, judgement.reference);
+    }
+    text
+}
+
+fn of_stage(stage: &LineageStage) -> String {
+    let label = stage.label.as_ref().map_or(String::new(), |label| format!(", {label}"));
+    let mut text = format!("\n{}\n  kind: {}{label}\n", stage.id, stage.kind);
+    for (name, value) in leaves(&stage.params) {
+        _ = writeln!(text, "  {name}: {}", display(value));
+    }
+    for (slot, inputs) in &stage.inputs {
+        let inputs: Vec<String> = inputs.iter().map(|input| format!("{} ({})", input.stage, input.output)).collect();
+        _ = writeln!(text, "  from {slot}: {}", inputs.join(", "));
+    }
+    _ = writeln!(text, "  key: {}", stage.key);
+    for (name, digest) in &stage.outputs {
+        _ = writeln!(text, "  output {name}: {digest}");
+    }
+    text
+}
