@@ -14,7 +14,7 @@ use neftpipe::engine::{Options, Run, Summary, implementation};
 use neftpipe::exec::{Executor, GpuLocks, Level, Machine, Outcome, Stop, Task};
 use neftpipe::facts::World;
 use neftpipe::plan::{Outdated, Plan, Reason, Selection};
-use neftpipe::spec::model::{Gpus, InputRef, Instance, Pipeline, Resources, Retry};
+use neftpipe::spec::model::{Gpus, InputRef, Instance, Pipeline, Resources, Retry, Settled};
 use neftpipe::store::Store;
 use neftpipe_protocol::event::{Event as WorkerEvent, EventBody as WorkerBody, Saved};
 use neftpipe_protocol::params;
@@ -269,8 +269,7 @@ fn instance(id: &str, kind: Kind, params: Value, needs: &[(&str, usize, &str)]) 
         kind,
         axes: IndexMap::new(),
         inputs,
-        params: resolved.full,
-        key_params: resolved.key,
+        params: Settled::new(kind, resolved),
         outputs,
         base: std::path::Path::new("/").into(),
         resources: Resources::default(),

@@ -418,7 +418,7 @@ fn a_template_may_be_a_file() {
     project.file("my.jinja", "{{ instruction }}");
     let pipeline = project.load().unwrap_or_else(|problems| panic!("{problems}"));
     assert_eq!(get(&pipeline, "tokens").params["template"], json!({"jinja": "{{ instruction }}"}));
-    assert_eq!(get(&pipeline, "tokens").key_params["template"], json!({"jinja": "{{ instruction }}"}));
+    assert_eq!(get(&pipeline, "tokens").params.key()["template"], json!({"jinja": "{{ instruction }}"}));
 }
 
 #[test]

@@ -16,22 +16,26 @@ use neftpipe_protocol::{Digest, Failure, FailureClass, Kind};
 
 use super::chain::{Chain, OpenArms};
 use super::event::{Event, EventBody, RunOutcome, StageOutcome};
+use super::look::{self, Look};
 use super::memory::training_bytes;
+use super::product::Products;
 use super::reuse::Reuse;
 use super::room::Room;
-use super::stage::{self, Ended, StageInput, StageTask};
+use super::stage::{Ended, StageInput, StageTask};
 use super::{Run, Summary, accept, wants};
 use crate::exec::{Grant, Level, Pool, Want};
 use crate::facts::outputs_lacking;
-use crate::plan::lineage::{self, Made};
+use crate::plan::lineage;
 use crate::plan::{self, Facts, Preimage, Reason};
-use crate::spec::model::{InputRef, Instance, Pipeline};
+use crate::spec::model::{Instance, Pipeline};
 use crate::store::{Lookup, Manifest};
 
 /// How long the dispatcher waits for news before it looks whether it should stop.
 const TICK: Duration = Duration::from_millis(50);
 /// Queued instances that are passed over, because what they want is taken, before the queue is left alone.
 const PASSED_OVER: usize = 32;
+/// Instances that are looked at together.
+const LOOKS_AT_ONCE: usize = 512;
 
 /// Carries out a run and tells its events.
 pub fn dispatch(run: &Run<'_>, emit: &mut dyn FnMut(&Event)) -> Summary {
@@ -48,12 +52,6 @@ pub enum News {
     Wants(usize, Sender<Grant>),
     /// It has ended, in this room if it had not left it.
     Ended(usize, Box<Ended>, Option<Grant>),
-}
-
-/// A finished instance.
-struct Product {
-    manifest: Arc<Manifest>,
-    digests: IndexMap<String, Digest>,
 }
 
 /// Work that waits for room.
@@ -77,7 +75,7 @@ struct Dispatcher<'r, 'e> {
     pool: Pool,
     sender: Sender<News>,
     news: Receiver<News>,
-    products: Vec<Option<Product>>,
+    products: Products,
     /// Inputs that an instance still waits for.
     waits_for: Vec<usize>,
     dependents: Vec<Vec<usize>>,
@@ -126,7 +124,7 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
             pool: Pool::new(run.machine.clone(), jobs, run.options.gpu_locks.clone()),
             sender,
             news,
-            products: (0..count).map(|_| None).collect(),
+            products: Products::none(count),
             waits_for: vec![0; count],
             dependents: vec![Vec::new(); count],
             ready: BTreeSet::new(),
@@ -170,12 +168,13 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
         let (run, pipeline) = (self.run.id.to_owned(), self.pipeline.name.clone());
         self.tell(EventBody::RunStarted { run, pipeline, stages: self.tally.stages });
         loop {
-            while let Some(index) = self.ready.pop_first() {
-                self.look_at(index);
+            while !self.ready.is_empty() && !self.is_ending() {
+                self.look_at_ready();
             }
             if self.is_ending() {
                 self.ending.store(true, Ordering::Relaxed);
                 self.returning.clear();
+                self.ready.clear();
             }
             self.let_return();
             self.start_queued(scope);
@@ -215,23 +214,32 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
         self.is_stopping() || (self.run.options.fail_fast && !self.failures.is_empty())
     }
 
-    /// Settles an instance whose inputs are made, if its result is there; else queues it or lets it follow another.
-    fn look_at(&mut self, index: usize) {
-        if self.is_ending() {
-            return;
+    /// Looks at the next instances whose inputs are made, and takes them up.
+    fn look_at_ready(&mut self) {
+        let next: Vec<usize> = self.ready.iter().copied().take(LOOKS_AT_ONCE).collect();
+        let looks = look::look_at(self.run, &self.pipeline, &self.products, &next);
+        for (index, look) in next.into_iter().zip(looks) {
+            if self.is_ending() {
+                return;
+            }
+            self.ready.remove(&index);
+            match look {
+                Ok(look) => self.take_up(index, look),
+                Err(failure) => self.fail(index, None, &failure, 0.0),
+            }
         }
-        let preimage = match plan::preimage(&self.pipeline, index, &|at| self.made(at), self.run.world) {
-            Ok(preimage) => preimage,
-            Err(failure) => return self.fail(index, None, &failure, 0.0),
-        };
-        let key = preimage.as_ref().map(Preimage::key);
-        let identity = key.unwrap_or_else(|| stage::source_identity(&self.pipeline.instances[index]));
-        if let Some(&leader) = self.leaders.get(&identity) {
+    }
+
+    /// Settles an instance whose result is there; else queues it or lets it follow another.
+    fn take_up(&mut self, index: usize, look: Look) {
+        if let Some(&leader) = self.leaders.get(&look.identity) {
             self.followers.entry(leader).or_default().push(index);
             return;
         }
-        match key.map_or(Ok(Lookup::Miss), |key| self.run.store.lookup(&key)) {
-            Err(error) => self.fail(index, key, &error.into(), 0.0),
+        let key = look.key();
+        let Look { preimage, identity, found } = look;
+        match found {
+            Err(failure) => self.fail(index, key, &failure, 0.0),
             Ok(Lookup::Hit(manifest)) if !self.is_forced(index, manifest.key) => self.cached(index, manifest),
             Ok(found) => match self.taken_over(index, preimage.as_ref(), &found) {
                 Err(failure) => self.fail(index, key, &failure, 0.0),
@@ -305,7 +313,7 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
         let want = wants::want(instance, &self.run.machine, self.run.options.jobs);
         let (want, cut) = self.run.machine.fit(want)?;
         if instance.kind == Kind::Train {
-            let inputs = self.inputs(instance);
+            let inputs = self.products.inputs(&self.pipeline, instance);
             if let Some(chain) = Chain::of(self.run.store, instance, &inputs)? {
                 self.arms.open(index, chain);
             }
@@ -363,11 +371,11 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
         let key = preimage.as_ref().map(Preimage::key);
         self.at_work.insert(index, AtWork { want, key, began: Instant::now() });
         let instance = self.pipeline.instances[index].clone();
-        let lineage =
-            lineage::is_wanted(instance.kind).then(|| lineage::lineage(&self.pipeline, index, |at| self.made(at)));
+        let lineage = lineage::is_wanted(instance.kind)
+            .then(|| lineage::lineage(&self.pipeline, index, |at| self.products.made(at)));
         self.arms.join_cuts(index);
         let reuse = Reuse::new(self.run.store, preimage.as_ref(), self.arms.chain(index), self.arms.shared(index));
-        let inputs = self.inputs(&instance);
+        let inputs = self.products.inputs(&self.pipeline, &instance);
         let task = StageTask { run: self.run, index, instance, preimage, inputs, lineage, reasons };
         let (sender, ending) = (self.sender.clone(), Arc::clone(&self.ending));
         let mut room = Room::new(index, sender, grant, self.run.stop.clone(), ending);
@@ -375,27 +383,6 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
             let ended = task.carry_out(reuse, &mut room);
             room.close(ended);
         });
-    }
-
-    fn made(&self, at: usize) -> Option<Made<'_>> {
-        self.products[at].as_ref().map(|product| Made { key: product.manifest.key, outputs: &product.digests })
-    }
-
-    fn inputs(&self, instance: &Instance) -> IndexMap<String, Vec<StageInput>> {
-        let inputs = instance.inputs.iter();
-        inputs.map(|(slot, references)| (slot.clone(), references.iter().map(|r| self.input(r)).collect())).collect()
-    }
-
-    fn input(&self, reference: &InputRef) -> StageInput {
-        let maker = &self.pipeline.instances[reference.instance];
-        let product = self.products[reference.instance].as_ref().expect("a stage starts when its inputs are made");
-        let stage = if reference.output == maker.plain_output() {
-            maker.id.clone()
-        } else {
-            maker.id.replacen(&maker.stage, &format!("{}.{}", maker.stage, reference.output), 1)
-        };
-        let artifact = product.manifest.outputs[&reference.output].clone();
-        StageInput { artifact, stage, label: maker.label.clone(), axes: maker.axes.clone() }
     }
 
     /// Waits for news, and then takes all that there are.
@@ -462,8 +449,7 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
 
     fn finish(&mut self, index: usize, manifest: Arc<Manifest>, outcome: StageOutcome) {
         let (key, seconds) = (manifest.key, manifest.seconds);
-        let digests = manifest.digests();
-        self.products[index] = Some(Product { manifest, digests });
+        self.products.add(index, manifest);
         self.settle(index, Some(key), outcome, seconds);
         for dependent in std::mem::take(&mut self.dependents[index]) {
             self.one_input_less(dependent);
@@ -523,7 +509,7 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
 
     fn told_end(&mut self, index: usize, key: Option<Digest>, outcome: StageOutcome, seconds: f64) {
         let Instance { id: stage, kind, .. } = &self.pipeline.instances[index];
-        let outputs = self.products[index].as_ref().map_or_else(IndexMap::new, |product| product.digests.clone());
+        let outputs = self.products.digests(index);
         self.tell(EventBody::StageFinished { stage: stage.clone(), kind: *kind, key, outcome, seconds, outputs });
     }
 }

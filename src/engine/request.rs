@@ -33,7 +33,7 @@ pub fn task(stage: &StageTask<'_>, reuse: &mut Reuse<'_>, grant: &Grant) -> Resu
         kind: instance.kind,
         version: instance.kind.version(),
         stage: instance.id.clone(),
-        params: instance.params.clone(),
+        params: instance.params.full(),
         inputs: inputs(stage)?,
         attempt: folder,
         out: stage.out(),

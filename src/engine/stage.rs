@@ -62,7 +62,7 @@ pub enum Ended {
 /// What stands for the key of a source that is yet to be resolved: what is asked of the source. Those who ask the same of
 /// it wait for one another, so that they get the same.
 pub fn source_identity(instance: &Instance) -> Digest {
-    let asked = ["from", "select"].map(|name| instance.params.get(name).cloned().unwrap_or(Value::Null));
+    let asked = ["from", "select"].map(|name| instance.params[name].clone());
     Digest::of_value("neftpipe 2026 unresolved source", asked.as_slice())
 }
 

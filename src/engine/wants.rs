@@ -1,7 +1,6 @@
 //! What an instance asks of the machine, where its `resources` leave it open.
 
 use neftpipe_protocol::Kind;
-use serde_json::Value;
 
 use crate::exec::{Machine, Want, WantGpus};
 use crate::spec::model::{Gpus, Instance};
@@ -37,17 +36,19 @@ fn uses_gpu(instance: &Instance) -> bool {
 }
 
 fn has(instance: &Instance, param: &str, value: &str) -> bool {
-    instance.params.get(param).and_then(Value::as_str) == Some(value)
+    instance.params[param].as_str() == Some(value)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::model::{Resources, Retry};
+    use crate::spec::model::{Resources, Retry, Settled};
     use indexmap::IndexMap;
-    use serde_json::json;
+    use neftpipe_protocol::params;
+    use serde_json::{Value, json};
 
-    fn instance(kind: Kind, params: Value) -> Instance {
+    fn instance(kind: Kind, said: Value) -> Instance {
+        let resolved = params::resolve(kind, said).unwrap();
         Instance {
             id: "s".to_owned(),
             stage: "s".to_owned(),
@@ -55,8 +56,7 @@ mod tests {
             kind,
             axes: IndexMap::new(),
             inputs: IndexMap::new(),
-            key_params: json!({}),
-            params,
+            params: Settled::new(kind, resolved),
             base: std::path::Path::new("/").into(),
             outputs: IndexMap::new(),
             resources: Resources::default(),
@@ -77,7 +77,7 @@ mod tests {
             of(Kind::Train, json!({"device": "cpu"}), Some(3)),
             Want { cpus: 2, memory_bytes: 0, gpus: WantGpus::Indifferent }
         );
-        assert_eq!(of(Kind::Command, json!({}), None).cpus, 1);
+        assert_eq!(of(Kind::Command, json!({"run": "true"}), None).cpus, 1);
         assert_eq!(of(Kind::Judge, json!({"annotator": null}), None).gpus, WantGpus::Indifferent);
         assert_eq!(of(Kind::Judge, json!({"annotator": "local"}), None).gpus, WantGpus::OneIfAny);
     }

@@ -67,7 +67,7 @@ fn stage(pipeline: &Pipeline, at: usize, made: Made<'_>) -> LineageStage {
         kind: instance.kind,
         label: instance.label.clone(),
         axes: instance.axes.clone(),
-        params: instance.key_params.clone(),
+        params: instance.params.key(),
         inputs: inputs.collect(),
         outputs: made.outputs.clone(),
         key: made.key,

@@ -335,7 +335,7 @@ pub fn preimage<'a>(
     let mut preimage = Preimage {
         kind: instance.kind,
         version: facts.version(instance.kind),
-        params: instance.key_params.clone(),
+        params: instance.params.key(),
         inputs,
         contents: IndexMap::new(),
         env: IndexMap::new(),

@@ -155,7 +155,7 @@ impl Past {
     pub fn forecast(&self, instance: &Instance) -> Option<Forecast> {
         let own = self.known.get(&instance.id);
         let took = own.or_else(|| self.sibling(instance)).or_else(|| self.of_kind(instance.kind))?;
-        let steps = instance.params.get("steps").and_then(Value::as_u64);
+        let steps = instance.params["steps"].as_u64();
         let longer = match (steps, took.steps) {
             (Some(now), Some(then)) if then > 0 => now as f64 / then as f64,
             _ => 1.0,

@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::{JOURNAL, RECORD, RunRecord, TIME_FORMAT};
 use crate::engine::event::{Event, EventBody, StageOutcome};
 use crate::process::Process;
-use crate::spec::model::{Instance, Pipeline};
+use crate::spec::model::{Instance, Pipeline, Settled};
 
 /// Writes down one run while it goes on. Where nothing has to be done, it is written down once, at the end.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ struct StageView<'p> {
     kind: Kind,
     axes: &'p IndexMap<String, Value>,
     label: &'p Option<String>,
-    params: &'p Value,
+    params: &'p Settled,
     inputs: IndexMap<&'p str, Vec<(&'p str, &'p str)>>,
     key: Option<Digest>,
     outcome: &'p Option<StageOutcome>,

@@ -25,6 +25,7 @@ mod resolve;
 pub mod schema;
 mod scripts;
 pub mod selector;
+mod settled;
 mod shape;
 pub mod source;
 mod spans;
@@ -38,7 +39,6 @@ use std::path::Path as FilePath;
 use std::sync::Arc;
 
 use neftpipe_protocol::Kind;
-use neftpipe_protocol::params::Resolved;
 use rayon::prelude::*;
 use serde_json::{Map, Value};
 
@@ -53,7 +53,7 @@ use document::{Document, absolute};
 use expand::{Expansion, Proto};
 use layer::Layer;
 use matrix::Axis;
-use model::Instance;
+use model::{Instance, Settled};
 use overrides::{StageOverride, StageOverrides};
 use params::Params;
 use problem::{Code, Path, Problem, Severity};
@@ -104,11 +104,8 @@ fn order_of(diagnostic: &Diagnostic) -> (usize, usize, usize, Code, String) {
 fn build(document: &mut Document, overrides: &Overrides, problems: &mut Vec<Problem>) -> Vec<Instance> {
     let stage_overrides = apply_overrides(document, overrides, problems);
     let defaults = parse_defaults(&document.defaults, problems);
-    let mut drafts: Vec<Draft> = document
-        .stages
-        .iter()
-        .filter_map(|(name, value)| Draft::parse(name, value, document.folder_of_stage(name), problems))
-        .collect();
+    let mut stages = std::mem::take(&mut document.stages);
+    let mut drafts = parse_stages(document, &mut stages, problems);
     drafts
         .iter_mut()
         .for_each(|draft| draft.wrong_params |= defaults.get(&draft.kind).is_some_and(|(_, wrong)| *wrong));
@@ -116,18 +113,36 @@ fn build(document: &mut Document, overrides: &Overrides, problems: &mut Vec<Prob
 
     let stage_of: HashMap<&str, usize> =
         drafts.iter().enumerate().map(|(index, draft)| (draft.name.as_str(), index)).collect();
-    let graph = link(&drafts, &stage_of, &document.stages, problems);
-    document.stages = Map::new(); // understood: its memory is used again
+    let graph = link(&drafts, &stage_of, &stages, problems);
+    drop(stages); // understood: its memory is used again
     let order = graph::order(&graph);
     if order.len() < drafts.len() {
         report_cycles(&drafts, &graph, problems);
     }
-    let expansion = expand::expand(&drafts, &order, &stage_of, problems);
+    let mut expansion = expand::expand(&drafts, &order, &stage_of, problems);
 
     let defaults = defaults.into_iter().map(|(kind, (layer, _))| (kind, layer)).collect();
     let resolver = Resolver::new(&defaults, &stage_overrides);
-    let resolved = resolve_all(&drafts, &expansion, &resolver);
-    assemble(&drafts, expansion, resolved, problems)
+    let resolved = resolve_all(&drafts, &mut expansion, &resolver);
+    assemble(&drafts, &expansion.protos, resolved, problems)
+}
+
+/// Every stage that has a kind to go on with, understood on all cores.
+fn parse_stages(document: &Document, stages: &mut Map<String, Value>, problems: &mut Vec<Problem>) -> Vec<Draft> {
+    let mut parsed = Vec::new();
+    let mut values: Vec<(&String, &mut Value)> = stages.iter_mut().collect();
+    let parse = |(name, value): &mut (&String, &mut Value)| {
+        let mut problems = Vec::new();
+        let draft = Draft::parse(name, value, document.folder_of_stage(name), &mut problems);
+        (draft, problems)
+    };
+    values.par_iter_mut().with_min_len(64).map(parse).collect_into_vec(&mut parsed);
+    let mut drafts = Vec::with_capacity(parsed.len());
+    for (draft, found) in parsed {
+        problems.extend(found);
+        drafts.extend(draft);
+    }
+    drafts
 }
 
 /// Puts profile, `--set` and `${params.x}` in their places. What is said of stages' parameters is handed back.
@@ -258,56 +273,55 @@ fn report_cycles(drafts: &[Draft], graph: &graph::StageGraph, problems: &mut Vec
     }
 }
 
-/// Parameters of every instance, on all cores. None where its stage's parameters are wrong already.
+/// Every instance with its parameters but not yet its inputs, on all cores, and what is wrong with the parameters. None of
+/// it where its stage's parameters are wrong already.
 fn resolve_all(
     drafts: &[Draft],
-    expansion: &Expansion,
+    expansion: &mut Expansion,
     resolver: &Resolver<'_>,
-) -> Vec<Option<Result<Resolved, Vec<Problem>>>> {
-    let resolve = |proto: &Proto| {
+) -> (Vec<Instance>, Vec<Option<Vec<Problem>>>) {
+    let Expansion { protos, tables } = expansion;
+    let resolve = |proto: &mut Proto| {
         let draft = &drafts[proto.stage];
-        let axes = expansion.tables[proto.stage].as_ref().map_or(&[][..], |table| table.axes.as_slice());
-        (!draft.wrong_params).then(|| resolver.resolve(draft, axes, proto))
+        let axes = tables[proto.stage].as_ref().map_or(&[][..], |table| table.axes.as_slice());
+        let resolved = (!draft.wrong_params).then(|| resolver.resolve(draft, axes, proto));
+        let mut instance = bare_instance(draft, axes, std::mem::take(&mut proto.values));
+        let problems = resolved.map(|resolved| match resolved {
+            Ok(resolved) => {
+                instance.outputs = resolve::outputs(instance.kind, &resolved.full);
+                instance.params = Settled::new(instance.kind, resolved);
+                Vec::new()
+            }
+            Err(found) => found,
+        });
+        (instance, problems)
     };
-    expansion.protos.par_iter().with_min_len(64).map(resolve).collect()
+    let mut made = (Vec::new(), Vec::new());
+    protos.par_iter_mut().with_min_len(64).map(resolve).unzip_into_vecs(&mut made.0, &mut made.1);
+    made
 }
 
-/// Puts instances together. What has problems is left out, and so is what needs it.
+/// Gives instances their inputs. What has problems gets none, and neither does what needs it.
 fn assemble(
     drafts: &[Draft],
-    expansion: Expansion,
-    resolved: Vec<Option<Result<Resolved, Vec<Problem>>>>,
+    protos: &[Proto],
+    (mut instances, wrong): (Vec<Instance>, Vec<Option<Vec<Problem>>>),
     problems: &mut Vec<Problem>,
 ) -> Vec<Instance> {
-    let mut instances: Vec<Instance> = Vec::with_capacity(expansion.protos.len());
     let mut scripts = Scripts::default();
-    let mut good = vec![true; expansion.protos.len()];
-    for (index, (proto, resolved)) in expansion.protos.into_iter().zip(resolved).enumerate() {
-        let draft = &drafts[proto.stage];
-        let axes = expansion.tables[proto.stage].as_ref().map_or(&[][..], |table| table.axes.as_slice());
-        let mut instance = bare_instance(draft, axes, proto.values);
-        let inputs_good = proto.inputs.iter().flatten().all(|&input| good[input]);
-        good[index] = match resolved {
-            Some(Ok(resolved)) => {
-                instance.outputs = resolve::outputs(instance.kind, &resolved.full);
-                instance.params = resolved.full;
-                instance.key_params = resolved.key;
-                true
-            }
-            Some(Err(found)) => {
-                problems.extend(found);
-                false
-            }
-            None => false,
-        };
-        if good[index] && inputs_good {
-            instance.inputs = validate::connect(draft, &proto.inputs, &instances, problems);
-            validate::check_instance(draft, &instance, &instances, problems);
-            if instance.kind == Kind::Command {
-                scripts.check(draft, &instance, problems);
-            }
+    let good: Vec<bool> = wrong.iter().map(|found| found.as_ref().is_some_and(Vec::is_empty)).collect();
+    for (index, (proto, wrong)) in protos.iter().zip(wrong).enumerate() {
+        problems.extend(wrong.into_iter().flatten());
+        if !good[index] || !proto.inputs.iter().flatten().all(|&input| good[input]) {
+            continue;
         }
-        instances.push(instance);
+        let draft = &drafts[proto.stage];
+        let inputs = validate::connect(draft, &proto.inputs, &instances, problems);
+        instances[index].inputs = inputs;
+        validate::check_instance(draft, &instances[index], &instances, problems);
+        if draft.kind == Kind::Command {
+            scripts.check(draft, &instances[index], problems);
+        }
     }
     instances
 }
@@ -320,8 +334,7 @@ fn bare_instance(draft: &Draft, axes: &[String], values: Vec<Value>) -> Instance
         kind: draft.kind,
         axes: axes.iter().cloned().zip(values).collect(),
         inputs: Default::default(),
-        params: Value::Null,
-        key_params: Value::Null,
+        params: Settled::defaults(draft.kind),
         outputs: Default::default(),
         base: draft.folder.clone(),
         resources: draft.resources.clone(),

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::diagnostic::Problems;
+pub use super::settled::Settled;
 
 /// A pipeline file, checked, its matrices expanded.
 #[derive(Debug, Clone)]
@@ -43,10 +44,8 @@ pub struct Instance {
     pub axes: IndexMap<String, Value>,
     /// Inputs by slot, in the order of `needs`.
     pub inputs: IndexMap<String, Vec<InputRef>>,
-    /// Every parameter, defaults filled in, numbers in canonical spelling.
-    pub params: Value,
-    /// The parameters that enter the key.
-    pub key_params: Value,
+    /// Its parameters.
+    pub params: Settled,
     /// Outputs by name, the plain one first. The type is unknown where only the content can tell.
     pub outputs: IndexMap<String, Option<ArtifactType>>,
     /// Folder of the file that the stage stands in, which `file:` sources and `files` are relative to; an included file may
@@ -120,7 +119,7 @@ impl Instance {
     /// # Errors
     /// Where they are not those of the kind.
     pub fn typed_params<P: DeserializeOwned>(&self) -> Result<P, Failure> {
-        P::deserialize(&self.params).map_err(|error| Failure::internal(format!("{}: parameters: {error}", self.id)))
+        self.params.typed().map_err(|error| Failure::internal(format!("{}: parameters: {error}", self.id)))
     }
 
     /// Name of the output that the plain stage name means.

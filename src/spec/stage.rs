@@ -101,12 +101,14 @@ pub fn stage_place(stage: &str, keys: &[&str]) -> Place {
 
 impl Draft {
     /// Understands a stage. None where it has no kind to go on with.
-    pub fn parse(name: &str, value: &Value, folder: Arc<FilePath>, problems: &mut Vec<Problem>) -> Option<Self> {
+    pub fn parse(name: &str, value: &mut Value, folder: Arc<FilePath>, problems: &mut Vec<Problem>) -> Option<Self> {
         let stages = Path::DOCUMENT.key("stages");
         let here = stages.key(name);
         let map = expect_map(value, &here, "a stage", problems)?;
         let kind = kind_of(name, map, &here, problems)?;
         check_stage_keys(name, map, kind, &here, problems);
+        let params = value.get_mut(kind.name()).map(Value::take).unwrap_or_default();
+        let map = expect_map(value, &here, "a stage", problems)?;
 
         let before = problems.len();
         let mut parser = Parser { kind, here: &here, map, problems };
@@ -117,7 +119,7 @@ impl Draft {
         let exclude = parser.combinations("exclude");
         let include = parser.combinations("include");
         let broken = parser.problems.len() > before;
-        let params = parser.params();
+        let params = parser.params(params);
         let wrong_params = parser.problems.len() > before;
         let label = parser.label();
         let frame = Frame::parse(map, &here, problems);
@@ -209,14 +211,17 @@ impl<'p> Parser<'p> {
         expect_text(value, &path, "`label`", self.problems).map(str::to_owned)
     }
 
-    fn params(&mut self) -> Layer {
+    fn params(&mut self, said: Value) -> Layer {
         let path = self.here.key(self.kind.name());
-        let empty = Map::new();
-        let map = match self.map.get(self.kind.name()) {
-            None | Some(Value::Null) => &empty,
-            Some(value) => expect_map(value, &path, &format!("`{}`", self.kind), self.problems).unwrap_or(&empty),
+        let value = match said {
+            Value::Object(_) => said,
+            Value::Null => Value::Object(Map::new()),
+            other => {
+                expect_map(&other, &path, &format!("`{}`", self.kind), self.problems);
+                Value::Object(Map::new())
+            }
         };
-        let layer = Layer { value: Value::Object(map.clone()), origin: path.at_value(), single: false };
+        let layer = Layer { value, origin: path.at_value(), single: false };
         layer.check(self.kind, self.problems);
         layer
     }

@@ -20,6 +20,7 @@ pub fn connect(
     let mut slots = indexmap::IndexMap::with_capacity(draft.needs.len());
     for (need, found) in draft.needs.iter().zip(inputs) {
         let slot: &mut Vec<InputRef> = slots.entry(need.slot.clone()).or_default();
+        slot.reserve_exact(found.len());
         for &instance in found {
             let output = match &need.reference.output {
                 Some((output, _)) => output.as_str(),

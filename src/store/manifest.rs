@@ -124,8 +124,9 @@ fn decode(record: &[u8]) -> Option<(Identity, Manifest)> {
     let mut reader = Reader(rest);
     let key = reader.digest()?;
     let seconds = f64::from_le_bytes(reader.chunk()?);
-    let mut outputs = Outputs::new();
-    for _ in 0..reader.number()? {
+    let count = reader.number()?;
+    let mut outputs = Outputs::with_capacity(usize::try_from(count).ok()?.min(reader.0.len()));
+    for _ in 0..count {
         let name = reader.text()?;
         let artifact_type: ArtifactType = serde_json::from_value(Value::String(reader.text()?)).ok()?;
         let digest = reader.digest()?;

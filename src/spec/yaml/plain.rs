@@ -32,10 +32,11 @@ struct Builder {
     root: Option<Value>,
 }
 
-/// A list or map that is not closed yet, and of a map the key whose value comes next.
+/// A list or map that is not closed yet, and of a map the key whose value comes next. A map is made once its size is known:
+/// one that grows takes three times the memory of the one entry that most of them have.
 enum Open {
     List(Vec<Value>),
-    Map(Map<String, Value>, Option<String>),
+    Map(Vec<(String, Value)>, Option<String>),
 }
 
 impl Builder {
@@ -44,10 +45,10 @@ impl Builder {
             Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd | Event::StreamEnd => Some(()),
             Event::Scalar(text, style, 0, None) => self.put(scalar(text, style)?),
             Event::SequenceStart(0, None) => self.begin(Open::List(Vec::new())),
-            Event::MappingStart(0, None) => self.begin(Open::Map(Map::new(), None)),
+            Event::MappingStart(0, None) => self.begin(Open::Map(Vec::new(), None)),
             Event::SequenceEnd | Event::MappingEnd => match self.open.pop()? {
                 Open::List(items) => self.put(Value::Array(items)),
-                Open::Map(entries, None) => self.put(Value::Object(entries)),
+                Open::Map(entries, None) => self.put(map(entries)?),
                 Open::Map(_, Some(_)) => None,
             },
             _ => None,
@@ -65,12 +66,19 @@ impl Builder {
             None => self.root = Some(value),
             Some(Open::List(items)) => items.push(value),
             Some(Open::Map(entries, key)) => match key.take() {
-                None => *key = Some(scalar_text(&value).filter(|text| text != "<<" && !entries.contains_key(text))?),
-                Some(key) => drop(entries.insert(key, value)),
+                None => *key = Some(scalar_text(&value).filter(|text| text != "<<")?),
+                Some(key) => entries.push((key, value)),
             },
         }
         Some(())
     }
+}
+
+/// A map of entries. None where a key stands twice.
+fn map(entries: Vec<(String, Value)>) -> Option<Value> {
+    let count = entries.len();
+    let map = Map::from_iter(entries);
+    (map.len() == count).then_some(Value::Object(map))
 }
 
 fn scalar(text: Cow<'_, str>, style: ScalarStyle) -> Option<Value> {

@@ -171,14 +171,14 @@ fn without_defaults(value: Value, default: &Value) -> Option<Value> {
     match (value, default) {
         (value, default) if value == *default => None,
         (Value::Object(map), Value::Object(defaults)) => {
-            let kept: serde_json::Map<_, _> = map
+            let kept: Vec<_> = map
                 .into_iter()
                 .filter_map(|(key, item)| {
                     let item = without_defaults(item, defaults.get(&key).unwrap_or(&Value::Null))?;
                     Some((key, item))
                 })
                 .collect();
-            (!kept.is_empty()).then_some(Value::Object(kept))
+            (!kept.is_empty()).then(|| kept.into_iter().collect())
         }
         (value, _) => Some(value),
     }

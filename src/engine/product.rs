@@ -1,0 +1,60 @@
+//! What instances of a run have made so far, for those that need it.
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use neftpipe_protocol::Digest;
+
+use super::stage::StageInput;
+use crate::plan::lineage::Made;
+use crate::spec::model::{InputRef, Instance, Pipeline};
+use crate::store::Manifest;
+
+/// Finished instances, by their index in the pipeline.
+pub struct Products(Vec<Option<Product>>);
+
+struct Product {
+    manifest: Arc<Manifest>,
+    digests: IndexMap<String, Digest>,
+}
+
+impl Products {
+    /// Of none of so many instances.
+    pub fn none(count: usize) -> Self {
+        Self((0..count).map(|_| None).collect())
+    }
+
+    /// Adds what an instance has made.
+    pub fn add(&mut self, index: usize, manifest: Arc<Manifest>) {
+        let digests = manifest.digests();
+        self.0[index] = Some(Product { manifest, digests });
+    }
+
+    /// Digests of an instance's outputs by name; none before it is finished.
+    pub fn digests(&self, index: usize) -> IndexMap<String, Digest> {
+        self.0[index].as_ref().map_or_else(IndexMap::new, |product| product.digests.clone())
+    }
+
+    /// What an instance has made, if it is finished.
+    pub fn made(&self, index: usize) -> Option<Made<'_>> {
+        self.0[index].as_ref().map(|product| Made { key: product.manifest.key, outputs: &product.digests })
+    }
+
+    /// Inputs of an instance whose needs are finished, by slot.
+    pub fn inputs(&self, pipeline: &Pipeline, instance: &Instance) -> IndexMap<String, Vec<StageInput>> {
+        let of_slot = |references: &[InputRef]| references.iter().map(|r| self.input(pipeline, r)).collect();
+        instance.inputs.iter().map(|(slot, references)| (slot.clone(), of_slot(references))).collect()
+    }
+
+    fn input(&self, pipeline: &Pipeline, reference: &InputRef) -> StageInput {
+        let maker = &pipeline.instances[reference.instance];
+        let product = self.0[reference.instance].as_ref().expect("a stage starts when its inputs are made");
+        let stage = if reference.output == maker.plain_output() {
+            maker.id.clone()
+        } else {
+            maker.id.replacen(&maker.stage, &format!("{}.{}", maker.stage, reference.output), 1)
+        };
+        let artifact = product.manifest.outputs[&reference.output].clone();
+        StageInput { artifact, stage, label: maker.label.clone(), axes: maker.axes.clone() }
+    }
+}
