@@ -11,7 +11,7 @@ use neftpipe_protocol::{Failure, Kind, PROTOCOL_VERSION};
 
 use super::reuse::Reuse;
 use super::stage::{StageInput, StageTask};
-use crate::exec::{CommandTask, Grant, Task, overlapping_outputs};
+use crate::exec::{CommandTask, Grant, Task};
 use crate::local_files;
 use crate::plan::Facts;
 use crate::store::Materialize;
@@ -97,9 +97,6 @@ fn described(input: &StageInput, path: PathBuf) -> Input {
 
 fn command(stage: &StageTask<'_>, request: &Request) -> Result<CommandTask, Failure> {
     let params: CommandParams = stage.instance.typed_params()?;
-    if let Some((one, other)) = overlapping_outputs(&params) {
-        return Err(Failure::usage(format!("the outputs `{one}` and `{other}` lie in one another")));
-    }
     let work = stage.folder().join("work");
     fs::create_dir_all(&work).map_err(|error| io_failure("create", &work, &error))?;
     if !params.files.0.is_empty() {

@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use neftpipe_protocol::params::CommandParams;
+use neftpipe_protocol::params::command::{Field, Piece, param, pieces};
 use neftpipe_protocol::request::Request;
 use neftpipe_protocol::{ArtifactType, Failure};
 use serde_json::Value;
@@ -58,19 +59,6 @@ pub(super) fn outputs(params: &CommandParams) -> Vec<(String, ArtifactType)> {
     params.outputs.iter().map(|(name, output)| (name.clone(), output.artifact)).collect()
 }
 
-/// Two outputs of which one lies in the other, if there are such.
-pub fn overlapping_outputs(params: &CommandParams) -> Option<(&str, &str)> {
-    let outputs: Vec<_> = params.outputs.iter().map(|(name, output)| (name.as_str(), normal(&output.path))).collect();
-    outputs.iter().enumerate().find_map(|(index, (name, path))| {
-        let (other, _) = outputs[index + 1..].iter().find(|(_, o)| o.starts_with(path) || path.starts_with(o))?;
-        Some((*name, *other))
-    })
-}
-
-fn normal(path: &str) -> PathBuf {
-    Path::new(path).components().filter(|part| !matches!(part, std::path::Component::CurDir)).collect()
-}
-
 /// The script with everything filled in.
 ///
 /// # Errors
@@ -78,55 +66,16 @@ fn normal(path: &str) -> PathBuf {
 fn script(params: &CommandParams, request: &Request) -> Result<String, Failure> {
     let mut script = String::with_capacity(params.run.len());
     let mut reader = Reader::new();
-    let keep = |text: &str, script: &mut String, reader: &mut Reader| {
-        reader.read(text);
-        script.push_str(text);
-    };
-    let mut rest = params.run.as_str();
-    while let Some(start) = rest.find('{') {
-        let (before, at) = rest.split_at(start);
-        keep(before, &mut script, &mut reader);
-        match field(at) {
-            Some((field, length)) => {
-                script.push_str(&fill(field, params, request, &reader)?);
-                rest = &at[length..];
+    for piece in pieces(&params.run) {
+        match piece {
+            Piece::Text(text) => {
+                reader.read(text);
+                script.push_str(text);
             }
-            None => {
-                keep("{", &mut script, &mut reader);
-                rest = &at[1..];
-            }
+            Piece::Field(field) => script.push_str(&fill(field, params, request, &reader)?),
         }
     }
-    keep(rest, &mut script, &mut reader);
     Ok(script)
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Field<'a> {
-    Param(&'a str),
-    Input(&'a str),
-    Variable(&'a str),
-    Out,
-}
-
-/// The field that the text begins with, and its length with both braces.
-fn field(text: &str) -> Option<(Field<'_>, usize)> {
-    let end = text.find('}')?;
-    let inner = &text[1..end];
-    let is_name =
-        |name: &str| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'));
-    let field = if inner == "out" {
-        Field::Out
-    } else {
-        let (kind, name) = inner.split_once('.').filter(|(_, name)| is_name(name))?;
-        match kind {
-            "params" => Field::Param(name),
-            "in" => Field::Input(name),
-            "env" => Field::Variable(name),
-            _ => return None,
-        }
-    };
-    Some((field, end + 1))
 }
 
 fn fill(field: Field<'_>, params: &CommandParams, request: &Request, place: &Reader) -> Result<String, Failure> {
@@ -136,7 +85,7 @@ fn fill(field: Field<'_>, params: &CommandParams, request: &Request, place: &Rea
     match field {
         Field::Out => Ok(place.words([&*request.out.to_string_lossy()])),
         Field::Param(path) => {
-            let value = param(params, path).ok_or_else(|| lacks("the parameter", path))?;
+            let value = param(|name| params.params.get(name), path).ok_or_else(|| lacks("the parameter", path))?;
             Ok(place.words(texts(value).iter().map(String::as_str)))
         }
         Field::Input(slot) => {
@@ -149,14 +98,6 @@ fn fill(field: Field<'_>, params: &CommandParams, request: &Request, place: &Rea
         }
         Field::Variable(name) => Err(lacks("the variable", name).with_hint("list it in `env` or `secrets`")),
     }
-}
-
-/// A parameter by its whole name, or by a dotted path into it.
-fn param<'a>(params: &'a CommandParams, path: &str) -> Option<&'a Value> {
-    params.params.get(path).or_else(|| {
-        let (head, rest) = path.split_once('.')?;
-        rest.split('.').try_fold(params.params.get(head)?, |value, part| value.get(part))
-    })
 }
 
 /// A value as texts: a list is several.
@@ -235,16 +176,5 @@ mod tests {
         for run in ["{params.z}", "{in.other}", "{env.SECRET}"] {
             assert!(filled(run).unwrap_err().message.contains("does not have"), "{run}");
         }
-    }
-
-    #[test]
-    fn outputs_that_lie_in_one_another_are_told() {
-        let params = |paths: [&str; 2]| {
-            let outputs = json!({"a": {"path": paths[0]}, "b": {"path": paths[1]}});
-            serde_json::from_value::<CommandParams>(json!({"run": "x", "outputs": outputs})).unwrap()
-        };
-        assert_eq!(overlapping_outputs(&params(["t.csv", "t.csv.gz"])), None);
-        assert_eq!(overlapping_outputs(&params(["d", "./d/t.csv"])), Some(("a", "b")));
-        assert_eq!(overlapping_outputs(&params(["d/x", "d"])), Some(("a", "b")));
     }
 }

@@ -24,7 +24,7 @@ use neftpipe_protocol::event::Event;
 use neftpipe_protocol::request::{Request, StageResult};
 
 pub use attempt::{STDERR_FILE, STDOUT_FILE, with_last_lines};
-pub use command::{CommandTask, output_path, overlapping_outputs};
+pub use command::{CommandTask, output_path};
 pub use gpus::GpuLocks;
 pub use local::Local;
 pub use resources::{Grant, Machine, Pool, Want, WantGpus};

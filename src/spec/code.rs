@@ -47,6 +47,7 @@ pub enum Code {
     BadCombination,
     EmptyJoin,
     TooManyInstances,
+    UnknownField,
     MissingFile,
     ScriptNotInFiles,
     NoEffect,
@@ -54,7 +55,7 @@ pub enum Code {
 
 impl Code {
     /// All codes.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 42] = [
         Self::UnreadableFile,
         Self::NotUtf8,
         Self::YamlSyntax,
@@ -93,6 +94,7 @@ impl Code {
         Self::BadCombination,
         Self::EmptyJoin,
         Self::TooManyInstances,
+        Self::UnknownField,
         Self::MissingFile,
         Self::ScriptNotInFiles,
         Self::NoEffect,
@@ -139,6 +141,7 @@ impl Code {
             Self::BadCombination => "an `exclude` or `include` that means nothing",
             Self::EmptyJoin => "inputs that share no combination",
             Self::TooManyInstances => "a matrix beyond all reason",
+            Self::UnknownField => "`{params.x}`, `{in.x}` or `{env.X}` in a `run` whose stage has no such thing",
             Self::MissingFile => "a template or script that is not there",
             Self::ScriptNotInFiles => "warning: `run` names a file that `files` does not hold",
             Self::NoEffect => "warning: a parameter that changes nothing here",

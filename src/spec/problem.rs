@@ -39,6 +39,8 @@ pub enum Part {
     Value,
     /// Bytes of a text value.
     Within(Range<usize>),
+    /// The first place in the value where this is written.
+    Spelled(String),
 }
 
 /// Where a problem is.
@@ -167,9 +169,18 @@ impl Place {
 
     /// The key of this entry.
     pub fn key_part(&self) -> Place {
+        self.with_part(Part::Key)
+    }
+
+    /// Where this is written in the value of the entry; all of it where it is not.
+    pub fn spelling(&self, text: impl Into<String>) -> Place {
+        self.with_part(Part::Spelled(text.into()))
+    }
+
+    fn with_part(&self, wanted: Part) -> Place {
         let mut place = self.clone();
         if let Place::Node { part, .. } = &mut place {
-            *part = Part::Key;
+            *part = wanted;
         }
         place
     }

@@ -100,6 +100,11 @@ impl Tree {
         match part {
             Part::Key => key_span.unwrap_or_else(|| self.value_span(text, node, None)),
             Part::Within(range) if rest.is_empty() => self.scalar_part(text, node, range),
+            Part::Spelled(wanted) if rest.is_empty() => {
+                let span = self.nodes[node].span.clone();
+                let found = text[span.clone()].find(wanted.as_str()).map(|at| span.start + at);
+                found.map_or_else(|| self.value_span(text, node, key_span), |start| start..start + wanted.len())
+            }
             _ => self.value_span(text, node, key_span),
         }
     }
@@ -359,6 +364,9 @@ mod tests {
     fn parts_of_texts_are_found_inside_quotes() {
         let text = "a: \"train[x=1]\"\n";
         assert_eq!(shown(text, &[key("a")], Part::Within(6..9)), "x=1");
+        assert_eq!(shown(text, &[key("a")], Part::Spelled("x=".into())), "x=");
+        assert_eq!(shown(TEXT, &[key("stages"), key("long"), key("x")], Part::Spelled("two".into())), "two");
+        assert_eq!(shown(TEXT, &[key("stages"), key("long"), key("x")], Part::Spelled("three".into())), "x");
     }
 
     #[test]

@@ -3,10 +3,12 @@
 use std::collections::HashSet;
 
 use neftpipe_protocol::judging::LOCAL;
+use neftpipe_protocol::params::command::{Field, Piece, param, pieces};
 use neftpipe_protocol::{ArtifactType, Kind};
+use serde_json::Value;
 
 use super::model::{InputRef, Instance};
-use super::problem::{Code, Place, Problem, listed};
+use super::problem::{Code, Place, Problem, listed, nearest};
 use super::stage::{Draft, Need, stage_place};
 use super::yaml::scalar_text;
 
@@ -81,6 +83,7 @@ pub fn check_instance(draft: &Draft, instance: &Instance, instances: &[Instance]
             );
         }
         Kind::Report => check_report(draft, instance, instances, problems),
+        Kind::Command => check_command(draft, instance, problems),
         _ => {}
     }
 }
@@ -103,6 +106,71 @@ fn check_judge(draft: &Draft, instance: &Instance, problems: &mut Vec<Problem>) 
     if !instance.params["calibrate"].is_null() {
         need("calibrate", "calibrate", "calibration needs published annotations".to_owned());
     }
+}
+
+/// What `run` names is there to be filled in.
+fn check_command(draft: &Draft, instance: &Instance, problems: &mut Vec<Problem>) {
+    let run = instance.params["run"].as_str().unwrap_or_default();
+    let mut before = "";
+    for piece in pieces(run) {
+        match piece {
+            Piece::Text(text) => before = text,
+            // `${params.x}` is the pipeline's, and is said elsewhere where it could not be filled in.
+            Piece::Field(Field::Param(_)) if before.ends_with('$') => before = "",
+            Piece::Field(field) => {
+                problems.extend(check_field(draft, instance, field));
+                before = "";
+            }
+        }
+    }
+}
+
+fn check_field(draft: &Draft, instance: &Instance, field: Field<'_>) -> Option<Problem> {
+    let texts = |key: &str| instance.params[key].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let (what, name, known, to_add): (_, _, Vec<String>, _) = match field {
+        Field::Out => return None,
+        Field::Param(path) => {
+            let params = &instance.params["params"];
+            if param(|name| params.get(name), path).is_some() {
+                return None;
+            }
+            ("parameter", path, dotted_paths(params), format!("give it a value: `params: {{ {path}: … }}`"))
+        }
+        Field::Input(slot) => {
+            let slots = instance.inputs.keys().cloned().collect();
+            ("input", slot, slots, format!("name what it is: `needs: {{ {slot}: … }}`"))
+        }
+        Field::Variable(variable) => {
+            let named = texts("env").chain(texts("secrets")).map(str::to_owned).collect();
+            ("variable", variable, named, format!("list it: `env: [{variable}]`, or under `secrets`"))
+        }
+    };
+    if known.iter().any(|known| known == name) {
+        return None;
+    }
+    let place = param_place(draft, "run").spelling(field.to_string());
+    let problem = Problem::new(
+        Code::UnknownField,
+        place,
+        format!("`run` names the {what} `{name}`, which the stage does not have"),
+    )
+    .label(format!("`{}` has none", instance.id));
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    Some(match nearest(name, &known) {
+        Some(_) => problem.suggest(name, known),
+        None => problem.hint(to_add),
+    })
+}
+
+/// Every way into nested parameters.
+fn dotted_paths(params: &Value) -> Vec<String> {
+    let entries = params.as_object().into_iter().flatten();
+    entries
+        .flat_map(|(name, value)| {
+            let below = dotted_paths(value).into_iter().map(move |path| format!("{name}.{path}"));
+            std::iter::once(name.clone()).chain(below)
+        })
+        .collect()
 }
 
 /// Axes that a report names are axes of what it is given, and so are the values of its baseline.

@@ -1,6 +1,7 @@
 //! `command`: a shell command of the user.
 
-use std::path::{Component, Path};
+use std::fmt;
+use std::path::{Component, Path, PathBuf};
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
@@ -51,6 +52,99 @@ impl CommandOutput {
     fn is_inside(&self) -> bool {
         Path::new(&self.path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
     }
+
+    fn normal_path(&self) -> PathBuf {
+        Path::new(&self.path).components().filter(|part| !matches!(part, Component::CurDir)).collect()
+    }
+}
+
+impl CommandParams {
+    /// Two outputs of which one lies in the other, if there are such: a file cannot be moved to both.
+    fn overlapping_outputs(&self) -> Option<(&str, &str)> {
+        let outputs: Vec<_> = self.outputs.iter().map(|(name, output)| (name.as_str(), output.normal_path())).collect();
+        outputs.iter().enumerate().find_map(|(index, (name, path))| {
+            let (other, _) = outputs[index + 1..].iter().find(|(_, o)| o.starts_with(path) || path.starts_with(o))?;
+            Some((*name, *other))
+        })
+    }
+}
+
+/// A piece of `run`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Piece<'a> {
+    /// What stays as it is.
+    Text(&'a str),
+    /// What is filled in.
+    Field(Field<'a>),
+}
+
+/// What a field of `run` is filled in with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Field<'a> {
+    /// `{params.x}`: a parameter, by its name or a dotted path into it.
+    Param(&'a str),
+    /// `{in.slot}`: where the inputs of a slot are.
+    Input(&'a str),
+    /// `{env.NAME}`: a variable.
+    Variable(&'a str),
+    /// `{out}`: where outputs are left.
+    Out,
+}
+
+/// The pieces of a `run`, in their order. Braces that are no field are text.
+pub fn pieces(run: &str) -> impl Iterator<Item = Piece<'_>> {
+    let mut rest = run;
+    std::iter::from_fn(move || {
+        let starts = rest.match_indices('{').map(|(start, _)| start);
+        let next = starts.filter_map(|start| Some((start, field(&rest[start..])?))).next();
+        let (piece, length) = match next {
+            Some((0, (field, length))) => (Piece::Field(field), length),
+            Some((start, _)) => (Piece::Text(&rest[..start]), start),
+            None if rest.is_empty() => return None,
+            None => (Piece::Text(rest), rest.len()),
+        };
+        rest = &rest[length..];
+        Some(piece)
+    })
+}
+
+/// The field that a text begins with, and its length with both braces.
+fn field(text: &str) -> Option<(Field<'_>, usize)> {
+    let end = text.find('}')?;
+    let inner = &text[1..end];
+    let is_name =
+        |name: &str| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'));
+    let field = if inner == "out" {
+        Field::Out
+    } else {
+        let (kind, name) = inner.split_once('.').filter(|(_, name)| is_name(name))?;
+        match kind {
+            "params" => Field::Param(name),
+            "in" => Field::Input(name),
+            "env" => Field::Variable(name),
+            _ => return None,
+        }
+    };
+    Some((field, end + 1))
+}
+
+impl fmt::Display for Field<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Param(path) => write!(f, "{{params.{path}}}"),
+            Self::Input(slot) => write!(f, "{{in.{slot}}}"),
+            Self::Variable(name) => write!(f, "{{env.{name}}}"),
+            Self::Out => f.write_str("{out}"),
+        }
+    }
+}
+
+/// A parameter by its whole name, or by a dotted path into it.
+pub fn param<'a>(top: impl Fn(&str) -> Option<&'a Value>, path: &str) -> Option<&'a Value> {
+    top(path).or_else(|| {
+        let (head, rest) = path.split_once('.')?;
+        rest.split('.').try_fold(top(head)?, |value, part| value.get(part))
+    })
 }
 
 fn files() -> ArtifactType {
@@ -82,6 +176,43 @@ impl StageParams for CommandParams {
         for (name, CommandOutput { path, .. }) in self.outputs.iter().filter(|(_, output)| !output.is_inside()) {
             problems.push(("outputs", format!("the path `{path}` of the output `{name}` leads out of {{out}}")));
         }
+        if let Some((one, other)) = self.overlapping_outputs() {
+            problems.push(("outputs", format!("the outputs `{one}` and `{other}` lie in one another")));
+        }
         problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_found_and_other_braces_are_text() {
+        let run = "f {params.a.b} {{in.x}} ${env.H} {a,b} {out}{";
+        let fields: Vec<String> = pieces(run).filter(|piece| matches!(piece, Piece::Field(_))).map(spelled).collect();
+        assert_eq!(fields, ["{params.a.b}", "{in.x}", "{env.H}", "{out}"]);
+        assert_eq!(pieces(run).map(spelled).collect::<String>(), run);
+        for text in ["awk '{print $1}' ${HOME}", "{a,b} {} { x; }", "{out.x} {params} {params.} {params.a b}", "{"] {
+            assert_eq!(pieces(text).collect::<Vec<_>>(), [Piece::Text(text)]);
+        }
+    }
+
+    fn spelled(piece: Piece<'_>) -> String {
+        match piece {
+            Piece::Text(text) => text.to_owned(),
+            Piece::Field(field) => field.to_string(),
+        }
+    }
+
+    #[test]
+    fn outputs_that_lie_in_one_another_are_told() {
+        let params = |paths: [&str; 2]| {
+            let outputs = serde_json::json!({"a": {"path": paths[0]}, "b": {"path": paths[1]}});
+            serde_json::from_value::<CommandParams>(serde_json::json!({"run": "x", "outputs": outputs})).unwrap()
+        };
+        assert_eq!(params(["t.csv", "t.csv.gz"]).overlapping_outputs(), None);
+        assert_eq!(params(["d", "./d/t.csv"]).overlapping_outputs(), Some(("a", "b")));
+        assert_eq!(params(["d/x", "d"]).overlapping_outputs(), Some(("a", "b")));
     }
 }
