@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use indexmap::IndexMap;
-use neftpipe::engine::event::{Event, EventBody, RunOutcome, StageOutcome};
+use neftpipe::engine::event::{Counts, Event, EventBody, RunOutcome, StageOutcome};
 use neftpipe::engine::{Options, Run, Summary, implementation};
 use neftpipe::exec::{Executor, GpuLocks, Level, Machine, Outcome, Stop, Task};
 use neftpipe::facts::World;
@@ -111,10 +111,15 @@ impl Ran {
     }
 
     fn counts(&self) -> (usize, usize, usize, usize) {
-        let Some(EventBody::RunFinished { executed, cached, failed, blocked, .. }) = self.events.last() else {
-            panic!("a run ends with its end")
-        };
-        (*executed, *cached, *failed, *blocked)
+        let Counts { executed, cached, failed, blocked, .. } = self.all_counts();
+        (executed, cached, failed, blocked)
+    }
+
+    fn all_counts(&self) -> Counts {
+        match self.events.last() {
+            Some(EventBody::RunFinished { counts, .. }) => *counts,
+            _ => panic!("a run ends with its end"),
+        }
     }
 }
 
@@ -632,6 +637,7 @@ fn a_wish_to_stop_ends_the_run_and_the_same_command_goes_on() {
     let ran = scene.run(&executor);
     assert!(matches!(ran.summary.outcome, RunOutcome::Interrupted));
     assert_eq!(ran.states(["a", "b", "c"]), ["executed", "interrupted", "untouched"]);
+    assert_eq!(ran.all_counts(), Counts { executed: 1, interrupted: 1, ..Counts::default() });
     assert_eq!(run(&store, &pipeline, &Fake::new(echo)).counts(), (2, 1, 0, 0));
 }
 

@@ -18,7 +18,8 @@ fn project() -> Project {
     project.write(
         "slow.yaml",
         &format!(
-            "version: 1\nname: slow\nstages:\n  wait:\n    command: {{ run: '{script}', params: {{ folder: '{folder}' }} }}\n"
+            "version: 1\nname: slow\nstages:\n  wait:\n    command: {{ run: '{script}', params: {{ folder: '{folder}' }} }}\n  \
+             next:\n    needs: {{ waited: wait }}\n    command: {{ run: 'cp {{in.waited}}/x {{out}}' }}\n"
         ),
     );
     project
@@ -50,11 +51,17 @@ fn a_run_is_told_to_go_on_to_be_interrupted_or_to_have_been_killed() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!(newest(&project)["state"], "killed");
+    let shown = project.neftpipe(&["show"]).exits(0);
+    assert!(shown.stderr.contains("killed: what was finished is kept"), "{}", shown.stderr);
+    assert!(shown.stdout.contains("wait") && shown.stdout.contains("unfinished"), "{}", shown.stdout);
+    assert!(shown.stdout.contains("next") && shown.stdout.contains("not begun"), "{}", shown.stdout);
     std::fs::remove_file(project.file("began")).unwrap();
     let (_, mut child) = start(&project);
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130));
-    assert_eq!(newest(&project)["state"], "interrupted");
+    let interrupted = newest(&project);
+    assert_eq!(interrupted["state"], "interrupted");
+    assert_eq!((&interrupted["executed"], &interrupted["interrupted"]), (&0.into(), &1.into()));
     let_go(&project, "");
     project.neftpipe(&["run", "slow.yaml"]).exits(0);
     assert_eq!(newest(&project)["state"], "succeeded");
@@ -202,7 +209,7 @@ fn who_waits_for_a_run_that_is_killed_does_its_work() {
     let_go(&project, "");
     let ended = second.wait_with_output().unwrap();
     let last: Value = serde_json::from_slice(ended.stdout.split(|&byte| byte == b'\n').rev().nth(1).unwrap()).unwrap();
-    assert_eq!((&last["outcome"], &last["executed"]), (&"succeeded".into(), &1.into()));
+    assert_eq!((&last["outcome"], &last["executed"]), (&"succeeded".into(), &2.into()));
 }
 
 #[test]

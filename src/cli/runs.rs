@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{CliResult, Context};
-use crate::engine::event::StageOutcome;
+use crate::engine::event::Counts;
 use crate::exit::Exit;
 use crate::record::{self, RunRecord, RunState};
 use crate::ui::table::seconds;
@@ -37,31 +37,37 @@ pub(super) fn run(context: &Context, args: &RunsArgs) -> CliResult {
         context.printer.json(&json!({ "version": 1, "runs": runs }))?;
         return Ok(Exit::Success);
     }
-    let rows: Vec<Vec<String>> = runs.iter().map(row).collect();
-    context.printer.table(&["run", "state", "executed", "cached", "time", "pipeline", "started"], &rows)?;
+    show(context, &runs)
+}
+
+/// As a table; what happened in none of the runs has no column.
+fn show(context: &Context, runs: &[(RunState, RunRecord)]) -> CliResult {
+    let counts: Vec<Counts> = runs.iter().map(|(_, run)| run.counts()).collect();
+    let failed = counts.iter().any(|counts| counts.failed > 0);
+    let interrupted = counts.iter().any(|counts| counts.interrupted > 0);
+    let mut heads = vec!["run", "state", "executed", "cached"];
+    heads.extend(failed.then_some("failed"));
+    heads.extend(interrupted.then_some("interrupted"));
+    heads.extend(["time", "pipeline", "started"]);
+    let row = |((state, run), counts): (&(RunState, RunRecord), &Counts)| {
+        let mut row = vec![run.run.clone(), state.name().to_owned()];
+        row.extend([counts.executed.to_string(), counts.cached.to_string()]);
+        row.extend(failed.then(|| counts.failed.to_string()));
+        row.extend(interrupted.then(|| counts.interrupted.to_string()));
+        row.extend([run.seconds.map_or(String::new(), seconds), run.pipeline.clone(), run.started.clone()]);
+        row
+    };
+    let rows: Vec<Vec<String>> = runs.iter().zip(&counts).map(row).collect();
+    context.printer.table(&heads, &rows)?;
     Ok(Exit::Success)
 }
 
-fn count(run: &RunRecord, wanted: &StageOutcome) -> usize {
-    run.stages.values().filter(|stage| stage.outcome.as_ref() == Some(wanted)).count()
-}
-
-fn row((state, run): &(RunState, RunRecord)) -> Vec<String> {
-    vec![
-        run.run.clone(),
-        state.name().to_owned(),
-        count(run, &StageOutcome::Executed).to_string(),
-        count(run, &StageOutcome::Cached).to_string(),
-        run.seconds.map_or(String::new(), seconds),
-        run.pipeline.clone(),
-        run.started.clone(),
-    ]
-}
-
 fn as_json((state, run): &(RunState, RunRecord)) -> Value {
+    let Counts { executed, cached, failed, blocked, interrupted } = run.counts();
     json!({
         "run": run.run, "pipeline": run.pipeline, "file": run.file, "started": run.started, "state": state,
         "outcome": run.outcome, "process": run.process,
-        "executed": count(run, &StageOutcome::Executed), "cached": count(run, &StageOutcome::Cached), "seconds": run.seconds,
+        "executed": executed, "cached": cached, "failed": failed, "blocked": blocked, "interrupted": interrupted,
+        "seconds": run.seconds,
     })
 }

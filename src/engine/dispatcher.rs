@@ -15,7 +15,7 @@ use indexmap::IndexMap;
 use neftpipe_protocol::{Digest, Failure, FailureClass, Kind};
 
 use super::chain::{Chain, OpenArms};
-use super::event::{Event, EventBody, RunOutcome, StageOutcome};
+use super::event::{Counts, Event, EventBody, RunOutcome, StageOutcome};
 use super::look::{self, Look};
 use super::memory::training_bytes;
 use super::product::Products;
@@ -105,10 +105,7 @@ struct Dispatcher<'r, 'e> {
 struct Tally {
     stages: usize,
     settled: usize,
-    executed: usize,
-    cached: usize,
-    failed: usize,
-    blocked: usize,
+    counts: Counts,
     saved_seconds: f64,
 }
 
@@ -195,9 +192,9 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
         } else {
             RunOutcome::Failed
         };
-        let Tally { executed, cached, failed, blocked, saved_seconds, .. } = self.tally;
+        let Tally { counts, saved_seconds, .. } = self.tally;
         let (run, seconds) = (self.run.id.to_owned(), began.elapsed().as_secs_f64());
-        self.tell(EventBody::RunFinished { run, outcome, executed, cached, failed, blocked, seconds, saved_seconds });
+        self.tell(EventBody::RunFinished { run, outcome, counts, seconds, saved_seconds });
         Summary { outcome, failures: self.failures }
     }
 
@@ -409,14 +406,14 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
         let followers = self.followers.remove(&index).unwrap_or_default();
         match ended {
             Ended::Executed(manifest) => {
-                self.tally.executed += 1;
+                self.tally.counts.executed += 1;
                 self.fresh.insert(manifest.key);
                 self.finish(index, manifest, StageOutcome::Executed);
                 self.drop_states(index);
             }
             Ended::Found(manifest) => self.cached(index, manifest),
             Ended::Failed { failure, ran } => {
-                self.tally.executed += usize::from(ran);
+                self.tally.counts.executed += usize::from(ran);
                 self.fail(index, key, &failure, seconds);
                 if key.is_some() {
                     // One key, one failure: the others would do the same and fail the same.
@@ -424,8 +421,8 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
                     return;
                 }
             }
-            Ended::Interrupted { ran } => {
-                self.tally.executed += usize::from(ran);
+            Ended::Interrupted => {
+                self.tally.counts.interrupted += 1;
                 self.told_end(index, key, StageOutcome::Interrupted, seconds);
             }
         }
@@ -442,7 +439,7 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
     }
 
     fn cached(&mut self, index: usize, manifest: Arc<Manifest>) {
-        self.tally.cached += 1;
+        self.tally.counts.cached += 1;
         self.tally.saved_seconds += manifest.seconds;
         self.finish(index, manifest, StageOutcome::Cached);
     }
@@ -465,7 +462,7 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
 
     fn fail(&mut self, index: usize, key: Option<Digest>, failure: &Failure, seconds: f64) {
         let Failure { class, message, hint } = failure.clone();
-        self.tally.failed += 1;
+        self.tally.counts.failed += 1;
         self.failures.push(class);
         self.settle(index, key, StageOutcome::Failed { class, message, hint }, seconds);
         self.block_dependents(index);
@@ -484,7 +481,7 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
                     self.go_on_without(dependent, index, &by);
                     continue;
                 }
-                self.tally.blocked += 1;
+                self.tally.counts.blocked += 1;
                 self.settle(dependent, None, StageOutcome::Blocked { by: by.clone() }, 0.0);
                 lost.push(dependent);
             }

@@ -135,21 +135,31 @@ pub enum EventBody {
         run: String,
         /// How.
         outcome: RunOutcome,
-        /// Instances whose worker or command ran.
-        executed: usize,
-        /// Instances whose result was there.
-        cached: usize,
-        /// Instances that failed.
-        failed: usize,
-        /// Instances that could not run since something they need failed.
-        #[serde(default)]
-        blocked: usize,
+        /// What became of its instances.
+        #[serde(flatten)]
+        counts: Counts,
         /// Time it took.
         seconds: f64,
         /// Time that the making of cached results took, when they were made.
         #[serde(default)]
         saved_seconds: f64,
     },
+}
+
+/// Instances of a run by what became of them. What was not begun is in none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counts {
+    /// Their worker or command ran to its end, well or not.
+    pub executed: usize,
+    /// Their result was there.
+    pub cached: usize,
+    /// They failed.
+    pub failed: usize,
+    /// They could not run since something they need failed.
+    pub blocked: usize,
+    /// They were asked to stop before they had ended.
+    pub interrupted: usize,
 }
 
 /// How an instance ended.

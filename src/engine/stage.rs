@@ -56,7 +56,7 @@ pub enum Ended {
     /// It failed; its program may have run or not.
     Failed { failure: Failure, ran: bool },
     /// It was asked to stop.
-    Interrupted { ran: bool },
+    Interrupted,
 }
 
 /// What stands for the key of a source that is yet to be resolved: what is asked of the source. Those who ask the same of
@@ -80,7 +80,7 @@ impl StageTask<'_> {
     }
 
     fn locked(&self, reuse: &mut Reuse<'_>, ran: &mut bool, room: &mut Room) -> Result<Ended, Failure> {
-        let Some(_lock) = self.lock(&self.identity(), room)? else { return Ok(Ended::Interrupted { ran: false }) };
+        let Some(_lock) = self.lock(&self.identity(), room)? else { return Ok(Ended::Interrupted) };
         let resolved_meanwhile = if self.preimage.is_none() { self.resolved_meanwhile()? } else { None };
         if let (Some(preimage), false) = (self.preimage.as_ref().or(resolved_meanwhile.as_ref()), self.is_forced())
             && let Lookup::Hit(manifest) = self.run.store.lookup(&preimage.key())?
@@ -88,7 +88,7 @@ impl StageTask<'_> {
             return Ok(Ended::Found(manifest));
         }
         if !room.enter() {
-            return Ok(Ended::Interrupted { ran: false });
+            return Ok(Ended::Interrupted);
         }
         self.attempts(reuse, ran, room)
     }
@@ -163,7 +163,7 @@ impl StageTask<'_> {
             let failed = match outcome {
                 Outcome::Finished(StageResult::Succeeded(success)) => return self.take(*success, began.elapsed()),
                 Outcome::Finished(StageResult::Interrupted) | Outcome::Cancelled => {
-                    return Ok(Ended::Interrupted { ran: true });
+                    return Ok(Ended::Interrupted);
                 }
                 failed => failed,
             };
@@ -175,7 +175,7 @@ impl StageTask<'_> {
             let (stage, seconds) = (self.instance.id.clone(), backoff.as_secs_f64());
             room.tell(EventBody::StageRetrying { stage, message: failure.message, seconds });
             if !room.sleep(backoff) || !room.enter() {
-                return Ok(Ended::Interrupted { ran: *ran });
+                return Ok(Ended::Interrupted);
             }
             backoff *= 2;
             number += 1;

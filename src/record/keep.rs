@@ -125,6 +125,7 @@ mod tests {
             key: Some(Digest::of(id.as_bytes())),
             outcome: None,
             seconds: None,
+            is_begun: false,
         };
         let record = RunRecord {
             version: 1,
@@ -135,6 +136,7 @@ mod tests {
             started: String::new(),
             process: None,
             outcome: Some(RunOutcome::Succeeded),
+            counts: None,
             seconds: None,
             stages: IndexMap::from([("s".to_owned(), stage)]),
         };

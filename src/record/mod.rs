@@ -18,7 +18,7 @@ use neftpipe_protocol::{Digest, Failure, Kind};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::engine::event::{Event, EventBody, RunOutcome, StageOutcome};
+use crate::engine::event::{Counts, Event, EventBody, RunOutcome, StageOutcome};
 use crate::process::Process;
 
 pub use life::RunState;
@@ -49,6 +49,9 @@ pub struct RunRecord<S = IndexMap<String, StageRecord>> {
     /// How it ended; nothing while it goes on, or where it was killed.
     #[serde(default)]
     pub outcome: Option<RunOutcome>,
+    /// What became of its instances; nothing as long as it has not ended.
+    #[serde(default)]
+    pub counts: Option<Counts>,
     /// Time it took.
     #[serde(default)]
     pub seconds: Option<f64>,
@@ -79,6 +82,31 @@ pub struct StageRecord {
     /// Time it took.
     #[serde(default)]
     pub seconds: Option<f64>,
+    /// Whether it was taken up by a run that has not ended. One that has, ended all that it took up.
+    #[serde(skip)]
+    pub is_begun: bool,
+}
+
+impl RunRecord {
+    /// What became of its instances, so far where it has not ended.
+    pub fn counts(&self) -> Counts {
+        self.counts.unwrap_or_else(|| {
+            self.stages.values().fold(Counts::default(), |mut counts, stage| {
+                match &stage.outcome {
+                    None => {}
+                    Some(StageOutcome::Executed) => counts.executed += 1,
+                    Some(StageOutcome::Cached) => counts.cached += 1,
+                    Some(StageOutcome::Failed { .. }) => {
+                        counts.executed += usize::from(stage.is_begun);
+                        counts.failed += 1;
+                    }
+                    Some(StageOutcome::Blocked { .. }) => counts.blocked += 1,
+                    Some(StageOutcome::Interrupted) => counts.interrupted += 1,
+                }
+                counts
+            })
+        })
+    }
 }
 
 /// Makes the folder of a new run. Its name, the run's id, sorts by time: the second in UTC, and which part of it.
@@ -139,15 +167,30 @@ pub fn load(runs: &Path, id: &str) -> Result<RunRecord, Failure> {
         }
     };
     if record.outcome.is_none() {
-        for event in journal(runs, id, &["stage_finished"])? {
-            if let EventBody::StageFinished { stage, key, outcome, seconds, .. } = event.body
-                && let Some(stage) = record.stages.get_mut(&stage)
-            {
-                (stage.key, stage.outcome, stage.seconds) = (key, Some(outcome), Some(seconds));
-            }
+        for event in journal(runs, id, &["stage_started", "stage_finished"])? {
+            record.note(event.body);
         }
     }
     Ok(record)
+}
+
+impl RunRecord {
+    /// Takes from an event what it tells of an instance.
+    fn note(&mut self, event: EventBody) {
+        match event {
+            EventBody::StageStarted { stage, key, .. } => {
+                if let Some(stage) = self.stages.get_mut(&stage) {
+                    (stage.key, stage.is_begun) = (key, true);
+                }
+            }
+            EventBody::StageFinished { stage, key, outcome, seconds, .. } => {
+                if let Some(stage) = self.stages.get_mut(&stage) {
+                    (stage.key, stage.outcome, stage.seconds) = (key, Some(outcome), Some(seconds));
+                }
+            }
+            _ => {}
+        }
+    }
 }
 
 /// What the journal alone tells of a run.
@@ -161,6 +204,7 @@ fn from_journal(runs: &Path, id: &str) -> Result<RunRecord, Failure> {
         started: String::new(),
         process: None,
         outcome: None,
+        counts: None,
         seconds: None,
         stages: IndexMap::new(),
     };
@@ -181,11 +225,12 @@ fn from_journal(runs: &Path, id: &str) -> Result<RunRecord, Failure> {
                     key,
                     outcome: Some(outcome),
                     seconds: Some(seconds),
+                    is_begun: true,
                 };
                 record.stages.insert(stage, made);
             }
-            EventBody::RunFinished { outcome, seconds, .. } => {
-                (record.outcome, record.seconds) = (Some(outcome), Some(seconds));
+            EventBody::RunFinished { outcome, seconds, counts, .. } => {
+                (record.outcome, record.counts, record.seconds) = (Some(outcome), Some(counts), Some(seconds));
             }
             _ => {}
         }

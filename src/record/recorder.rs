@@ -85,6 +85,7 @@ impl<'p> Recorder<'p> {
             started: jiff::Timestamp::now().strftime(TIME_FORMAT).to_string(),
             process: Some(Process::current()),
             outcome: None,
+            counts: None,
             seconds: None,
             stages: Stages::new(pipeline, chosen),
         };
@@ -103,8 +104,9 @@ impl<'p> Recorder<'p> {
                     *end = End { key: *key, outcome: Some(outcome.clone()), seconds: Some(*seconds) };
                 }
             }
-            EventBody::RunFinished { outcome, seconds, .. } => {
+            EventBody::RunFinished { outcome, seconds, counts, .. } => {
                 self.record.outcome = Some(*outcome);
+                self.record.counts = Some(*counts);
                 self.record.seconds = Some(*seconds);
             }
             _ => {}

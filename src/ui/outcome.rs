@@ -1,11 +1,13 @@
 //! How the ways in which stages end are called.
 
 use crate::engine::event::StageOutcome;
+use crate::record::StageRecord;
 
-/// One word for the outcome of a stage; nothing yet where it is still at work, or its run was killed.
-pub fn word(outcome: Option<&StageOutcome>) -> &'static str {
-    match outcome {
-        None => "unfinished",
+/// What became of an instance, in a word or two.
+pub fn word(stage: &StageRecord) -> &'static str {
+    match &stage.outcome {
+        None if stage.is_begun => "unfinished",
+        None => "not begun",
         Some(StageOutcome::Executed) => "executed",
         Some(StageOutcome::Cached) => "cached",
         Some(StageOutcome::Failed { .. }) => "failed",

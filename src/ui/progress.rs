@@ -9,7 +9,7 @@ use super::board::Board;
 use super::live::Live;
 use super::printer::{BAD, DIM, GOOD, HEADING, NOTICE, Printer, styled};
 use super::table::{clip, seconds};
-use crate::engine::event::{Event, EventBody, RunOutcome, StageOutcome};
+use crate::engine::event::{Counts, Event, EventBody, RunOutcome, StageOutcome};
 use crate::record::RunState;
 
 /// Where nothing is redrawn, a stage at work says how far it is so often.
@@ -172,11 +172,8 @@ impl Progress {
     }
 
     fn summary(&self, body: &EventBody) {
-        let EventBody::RunFinished { run, outcome, executed, cached, failed, blocked, seconds: spent, saved_seconds } =
-            body
-        else {
-            return;
-        };
+        let EventBody::RunFinished { run, outcome, counts, seconds: spent, saved_seconds } = body else { return };
+        let Counts { executed, cached, failed, blocked, interrupted } = counts;
         self.failures.iter().for_each(|failed| self.insist(failed.text(run)));
         let style = match outcome {
             RunOutcome::Succeeded => GOOD,
@@ -186,6 +183,7 @@ impl Progress {
         let word = styled(style, RunState::from(*outcome).name());
         let mut parts = vec![format!("{executed} executed"), format!("{cached} cached")];
         parts.extend((*failed > 0).then(|| format!("{failed} failed")));
+        parts.extend((*interrupted > 0).then(|| format!("{interrupted} interrupted")));
         parts.extend((*blocked > 0).then(|| format!("{blocked} not run since something they need failed")));
         parts.extend((*saved_seconds >= 1.0).then(|| format!("{} saved by the cache", seconds(*saved_seconds))));
         self.say(format!("{word} in {}: {}", seconds(*spent), parts.join(", ")));

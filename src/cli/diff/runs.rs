@@ -85,7 +85,7 @@ fn reasons(store: &Store, a: &StageRecord, b: &StageRecord) -> Result<Vec<Reason
 fn outcomes(a: &StageRecord, b: &StageRecord) -> Option<[&'static str; 2]> {
     let word = |stage: &StageRecord| match &stage.outcome {
         Some(StageOutcome::Executed | StageOutcome::Cached) => "made",
-        other => outcome::word(other.as_ref()),
+        _ => outcome::word(stage),
     };
     let words = [word(a), word(b)];
     (words[0] != words[1]).then_some(words)

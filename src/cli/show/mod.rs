@@ -16,7 +16,7 @@ use super::reference::{self, Found, Named, Target};
 use super::{CliError, CliResult, Context};
 use crate::cli::figures::params;
 use crate::exit::Exit;
-use crate::record::{self, RunRecord};
+use crate::record::{self, RunRecord, RunState};
 use crate::store::{Artifact, Store};
 
 use crate::ui::outcome;
@@ -48,7 +48,7 @@ pub(super) fn run(context: &Context, args: &ShowArgs) -> CliResult {
         Target::Run(_) | Target::File(_) if path.is_some() => {
             return context.refuse("a path goes with an instance or a digest");
         }
-        Target::Run(record) => show_run(context, &record)?,
+        Target::Run(record) => show_run(context, &store, &record)?,
         Target::File(path) => file::show(context, &path, args.length_control.as_deref())?,
         Target::Entry(entry, output) => show_or_print(context, &store, &reference::of_entry(*entry, output)?, path)?,
         Target::Instances(run, found) => show_instances(context, &store, &run, found, path)?,
@@ -88,21 +88,35 @@ pub(super) fn introduce(context: &Context, run: &RunRecord) {
     }
 }
 
-fn show_run(context: &Context, run: &RunRecord) -> Result<(), CliError> {
+fn show_run(context: &Context, store: &Store, run: &RunRecord) -> Result<(), CliError> {
     if context.printer.is_json() {
         return Ok(context.printer.json(run)?);
     }
     introduce(context, run);
+    context.printer.note(styled(DIM, state(RunState::of(store, run)?)));
     let rows: Vec<Vec<String>> = run
         .stages
         .iter()
         .map(|(id, stage)| {
             let spent = stage.seconds.map_or(String::new(), seconds);
             let key = stage.key.map_or(String::new(), |key| key.short());
-            vec![id.clone(), outcome::word(stage.outcome.as_ref()).to_owned(), spent, key]
+            vec![id.clone(), outcome::word(stage).to_owned(), spent, key]
         })
         .collect();
     Ok(context.printer.table(&["instance", "outcome", "time", "key"], &rows)?)
+}
+
+/// What became of a run, and what to do about it.
+fn state(state: RunState) -> String {
+    let what_to_do = match state {
+        RunState::Running => ": `neftpipe logs RUN --follow` shows how far it is",
+        RunState::Killed | RunState::Interrupted => {
+            ": what was finished is kept, and the same command goes on from there"
+        }
+        RunState::Failed => ": `neftpipe logs INSTANCE` shows what a stage printed",
+        RunState::Succeeded => "",
+    };
+    format!("{}{what_to_do}", state.name())
 }
 
 fn show_instances(
@@ -128,7 +142,7 @@ fn show_several(context: &Context, run: &RunRecord, found: Vec<Found>) -> Result
     let mut shown = Vec::new();
     let mut rows = Vec::new();
     for found in found {
-        let word = outcome::word(found.stage.outcome.as_ref()).to_owned();
+        let word = outcome::word(&found.stage).to_owned();
         let id = found.id.clone();
         match reference::named(run, found) {
             Ok(named) => {

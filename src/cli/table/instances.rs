@@ -97,7 +97,7 @@ impl Row {
         let stage = self.stage.as_ref();
         let kind = stage.map(|stage| stage.kind.name().into()).or_else(|| preimage("kind"));
         let key = self.entry.as_ref().map(|entry| entry.key.to_string());
-        let outcome = stage.map(|stage| outcome::word(stage.outcome.as_ref()));
+        let outcome = stage.map(outcome::word);
         let outcome = outcome.map(|word| if self.entry.is_some() { "made" } else { word });
         let pairs = [
             ("id", Some(self.id.clone().into())),
