@@ -81,6 +81,7 @@ fn the_page_names_what_is_printed() {
     holds("`show INSTANCE`", json(&["show", "report"]));
     holds("`table REF…`", json(&["table", "train", "tokens"]));
     holds("`table --steps", json(&["table", "--steps", "train"]));
+    holds("`table --rows", json(&["table", "--rows", "answers"]));
     holds("`diff INSTANCE", json(&["diff", "train[variant=plain]", "train[variant=neft5]"]));
     holds("`diff INSTANCE", json(&["diff", "answers[variant=plain]", "answers[variant=neft5]"]));
     holds("`path REF`", json(&["path", "report"]));

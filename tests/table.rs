@@ -48,6 +48,28 @@ fn one_row_an_instance_in_every_form() {
 }
 
 #[test]
+fn a_row_keeps_what_it_is_a_row_of_beside_an_id_of_its_own() {
+    let project = Project::tiny();
+    let text = r#"
+version: 1
+stages:
+  a:
+    command:
+      run: "cp answers.json {out}"
+      files: [answers.json]
+      outputs: { answers: { path: ., as: answers } }
+"#;
+    project.write("own.yaml", text);
+    project
+        .write("answers.json", r#"[{"id": "q7", "run": 3, "axes": "x and y", "instruction": "1+1", "output": "2"}]"#);
+    project.neftpipe(&["run", "own.yaml"]).exits(0);
+    let row = &rows(&project.neftpipe(&["table", "a", "--rows", "--json"]).exits(0).json())[0];
+    assert_eq!((&row["id"], &row["row.id"]), (&"a".into(), &"q7".into()));
+    assert!(row["run"].is_string() && row["row.run"] == 3 && row["axes"].is_object(), "{row}");
+    assert_eq!((&row["row.axes"], &row["output"]), (&"x and y".into(), &"2".into()));
+}
+
+#[test]
 fn long_forms_hold_steps_and_rows() {
     let project = Project::tiny();
     project.run();

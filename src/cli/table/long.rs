@@ -12,6 +12,8 @@ use crate::store::{Artifact, Store};
 use crate::ui::frame::{Group, Record};
 
 const STEPS: &str = "steps.jsonl";
+/// Names of columns that tell which instance a row is of.
+const TAKEN: [&str; 3] = ["id", "run", "axes"];
 
 /// The steps of every training among these.
 pub(super) fn steps(store: &Store, rows: &[Row]) -> Result<Vec<Record>, CliError> {
@@ -47,10 +49,16 @@ fn gather(
             let pairs = [("id", row.id.clone().into()), ("run", row.run.clone().into())];
             let identity = pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
             let record = Record::default().with(Group::Identity, identity).with(Group::Axes, row.axes());
-            records.push(record.with(Group::Values, values));
+            records.push(record.with(Group::Values, own(values)));
         }
     }
     Ok(records)
+}
+
+/// The values of a row, with names that are not those of what it is a row of.
+fn own(values: Metrics) -> Metrics {
+    let name = |name: String| if TAKEN.contains(&name.as_str()) { format!("row.{name}") } else { name };
+    values.into_iter().map(|(key, value)| (name(key), value)).collect()
 }
 
 fn some(records: Vec<Record>, nothing: &str, hint: &str) -> Result<Vec<Record>, CliError> {
