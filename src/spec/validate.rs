@@ -126,14 +126,17 @@ fn check_command(draft: &Draft, instance: &Instance, problems: &mut Vec<Problem>
 }
 
 fn check_field(draft: &Draft, instance: &Instance, field: Field<'_>) -> Option<Problem> {
-    let texts = |key: &str| instance.params[key].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let params = &instance.params["params"];
+    let variables = || {
+        let texts = |key: &str| instance.params[key].as_array().into_iter().flatten().filter_map(Value::as_str);
+        texts("env").chain(texts("secrets"))
+    };
     let (what, name, known, to_add): (_, _, Vec<String>, _) = match field {
         Field::Out => return None,
+        Field::Param(path) if param(|name| params.get(name), path).is_some() => return None,
+        Field::Input(slot) if instance.inputs.contains_key(slot) => return None,
+        Field::Variable(variable) if variables().any(|named| named == variable) => return None,
         Field::Param(path) => {
-            let params = &instance.params["params"];
-            if param(|name| params.get(name), path).is_some() {
-                return None;
-            }
             ("parameter", path, dotted_paths(params), format!("give it a value: `params: {{ {path}: … }}`"))
         }
         Field::Input(slot) => {
@@ -141,20 +144,13 @@ fn check_field(draft: &Draft, instance: &Instance, field: Field<'_>) -> Option<P
             ("input", slot, slots, format!("name what it is: `needs: {{ {slot}: … }}`"))
         }
         Field::Variable(variable) => {
-            let named = texts("env").chain(texts("secrets")).map(str::to_owned).collect();
+            let named = variables().map(str::to_owned).collect();
             ("variable", variable, named, format!("list it: `env: [{variable}]`, or under `secrets`"))
         }
     };
-    if known.iter().any(|known| known == name) {
-        return None;
-    }
     let place = param_place(draft, "run").spelling(field.to_string());
-    let problem = Problem::new(
-        Code::UnknownField,
-        place,
-        format!("`run` names the {what} `{name}`, which the stage does not have"),
-    )
-    .label(format!("`{}` has none", instance.id));
+    let message = format!("`run` names the {what} `{name}`, which the stage does not have");
+    let problem = Problem::new(Code::UnknownField, place, message).label(format!("`{}` has none", instance.id));
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
     Some(match nearest(name, &known) {
         Some(_) => problem.suggest(name, known),

@@ -108,10 +108,12 @@ pub fn pieces(run: &str) -> impl Iterator<Item = Piece<'_>> {
     })
 }
 
-/// The field that a text begins with, and its length with both braces.
+/// The field that a text begins with, and its length with both braces. Looks no further than the next brace: a long text
+/// of open braces would else be read once for each of them.
 fn field(text: &str) -> Option<(Field<'_>, usize)> {
-    let end = text.find('}')?;
-    let inner = &text[1..end];
+    let inside = text.strip_prefix('{')?;
+    let length = inside.find(['{', '}']).filter(|&at| inside[at..].starts_with('}'))?;
+    let inner = &inside[..length];
     let is_name =
         |name: &str| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'));
     let field = if inner == "out" {
@@ -125,7 +127,7 @@ fn field(text: &str) -> Option<(Field<'_>, usize)> {
             _ => return None,
         }
     };
-    Some((field, end + 1))
+    Some((field, length + 2))
 }
 
 impl fmt::Display for Field<'_> {
@@ -193,6 +195,7 @@ mod tests {
         let fields: Vec<String> = pieces(run).filter(|piece| matches!(piece, Piece::Field(_))).map(spelled).collect();
         assert_eq!(fields, ["{params.a.b}", "{in.x}", "{env.H}", "{out}"]);
         assert_eq!(pieces(run).map(spelled).collect::<String>(), run);
+        assert_eq!(pieces("{in.{out}").collect::<Vec<_>>(), [Piece::Text("{in."), Piece::Field(Field::Out)]);
         for text in ["awk '{print $1}' ${HOME}", "{a,b} {} { x; }", "{out.x} {params} {params.} {params.a b}", "{"] {
             assert_eq!(pieces(text).collect::<Vec<_>>(), [Piece::Text(text)]);
         }
