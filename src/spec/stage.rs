@@ -107,8 +107,6 @@ impl Draft {
         let map = expect_map(value, &here, "a stage", problems)?;
         let kind = kind_of(name, map, &here, problems)?;
         check_stage_keys(name, map, kind, &here, problems);
-        let params = value.get_mut(kind.name()).map(Value::take).unwrap_or_default();
-        let map = expect_map(value, &here, "a stage", problems)?;
 
         let before = problems.len();
         let mut parser = Parser { kind, here: &here, map, problems };
@@ -119,10 +117,11 @@ impl Draft {
         let exclude = parser.combinations("exclude");
         let include = parser.combinations("include");
         let broken = parser.problems.len() > before;
-        let params = parser.params(params);
-        let wrong_params = parser.problems.len() > before;
         let label = parser.label();
         let frame = Frame::parse(map, &here, problems);
+        let before = problems.len();
+        let params = params(kind, value.get_mut(kind.name()).map(Value::take).unwrap_or_default(), &here, problems);
+        let wrong_params = broken || problems.len() > before;
         Some(Self {
             name: name.to_owned(),
             kind,
@@ -192,6 +191,22 @@ fn check_stage_keys(name: &str, map: &Map<String, Value>, kind: Kind, here: &Pat
     }
 }
 
+/// A stage's own parameters, from the value of its kind.
+fn params(kind: Kind, said: Value, here: &Path<'_>, problems: &mut Vec<Problem>) -> Layer {
+    let path = here.key(kind.name());
+    let value = match said {
+        Value::Object(_) => said,
+        Value::Null => Value::Object(Map::new()),
+        other => {
+            expect_map(&other, &path, &format!("`{kind}`"), problems);
+            Value::Object(Map::new())
+        }
+    };
+    let layer = Layer { value, origin: path.at_value(), single: false };
+    layer.check(kind, problems);
+    layer
+}
+
 struct Parser<'p> {
     kind: Kind,
     here: &'p Path<'p>,
@@ -209,21 +224,6 @@ impl<'p> Parser<'p> {
     fn label(&mut self) -> Option<String> {
         let (value, path) = self.entry("label")?;
         expect_text(value, &path, "`label`", self.problems).map(str::to_owned)
-    }
-
-    fn params(&mut self, said: Value) -> Layer {
-        let path = self.here.key(self.kind.name());
-        let value = match said {
-            Value::Object(_) => said,
-            Value::Null => Value::Object(Map::new()),
-            other => {
-                expect_map(&other, &path, &format!("`{}`", self.kind), self.problems);
-                Value::Object(Map::new())
-            }
-        };
-        let layer = Layer { value, origin: path.at_value(), single: false };
-        layer.check(self.kind, self.problems);
-        layer
     }
 
     fn needs(&mut self) -> Vec<Need> {
