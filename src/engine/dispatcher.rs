@@ -34,7 +34,7 @@ use crate::store::{Lookup, Manifest};
 const TICK: Duration = Duration::from_millis(50);
 /// Queued instances that are passed over, because what they want is taken, before the queue is left alone.
 const PASSED_OVER: usize = 32;
-/// Instances that are looked at together.
+/// Instances that are looked at together, before it is asked again whether the run should stop.
 const LOOKS_AT_ONCE: usize = 512;
 
 /// Carries out a run and tells its events.
@@ -214,7 +214,7 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
     /// Looks at the next instances whose inputs are made, and takes them up.
     fn look_at_ready(&mut self) {
         let next: Vec<usize> = self.ready.iter().copied().take(LOOKS_AT_ONCE).collect();
-        let looks = look::look_at(self.run, &self.pipeline, &self.products, &next);
+        let looks = look::look_at(self.run, &self.pipeline, &self.products, &next, !self.at_work.is_empty());
         for (index, look) in next.into_iter().zip(looks) {
             if self.is_ending() {
                 return;

@@ -12,7 +12,7 @@ use crate::plan::{self, Preimage};
 use crate::spec::model::Pipeline;
 use crate::store::Lookup;
 
-/// Fewer are not worth another core.
+/// Fewer are not worth another core. With ten instances ready at a time, a no-op of 10,000 takes 16 ms less by it.
 const LEAST_A_CORE: usize = 4;
 
 /// What was seen of an instance.
@@ -32,14 +32,20 @@ impl Look {
     }
 }
 
-/// Looks at these instances, whose inputs are made, on all cores.
+/// Looks at these instances, whose inputs are made; on all cores as long as no stage is at work: those who hash its files
+/// would be waited for.
 pub fn look_at(
     run: &Run<'_>,
     pipeline: &Pipeline,
     products: &Products,
     indices: &[usize],
+    is_at_work: bool,
 ) -> Vec<Result<Look, Failure>> {
-    indices.par_iter().with_min_len(LEAST_A_CORE).map(|&index| look(run, pipeline, products, index)).collect()
+    let look = |&index: &usize| look(run, pipeline, products, index);
+    if is_at_work {
+        return indices.iter().map(look).collect();
+    }
+    indices.par_iter().with_min_len(LEAST_A_CORE).map(look).collect()
 }
 
 fn look(run: &Run<'_>, pipeline: &Pipeline, products: &Products, index: usize) -> Result<Look, Failure> {
