@@ -2,8 +2,8 @@
 //! paper.
 //!
 //! [`collect`] and [`verdicts`] read the inputs, [`panels`] and [`figures`] arrange them, [`statistics`] compares arms,
-//! [`file`] is what is written as JSON, [`page`] draws it, and [`paper`] writes it for papers. Equal inputs give equal bytes: no times, no host facts, and
-//! not the name of the report's own stage, which is in no key.
+//! [`file`] is what is written as JSON, [`page`] draws it, and [`paper`] writes it for papers. Equal inputs give equal bytes:
+//! no times, no host facts, and not the name of the report's own stage, which is in no key.
 
 mod answers;
 mod collect;

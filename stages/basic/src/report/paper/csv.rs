@@ -1,6 +1,7 @@
 //! Tables as CSV: every mean, and every difference with its interval.
 
 use csv::WriterBuilder;
+use serde::Serialize;
 
 use crate::report::file::{FigureFile, ReportFile};
 use crate::report::statistics::Difference;
@@ -41,17 +42,8 @@ pub fn rows(report: &ReportFile<'_>) -> Vec<Vec<String>> {
 
 fn of_figure(figure: &FigureFile) -> Vec<Vec<String>> {
     let column: Vec<String> = figure.column.iter().map(|(axis, value)| format!("{axis}={value}")).collect();
-    let prompts = figure
-        .prompts
-        .and_then(|role| serde_json::to_value(role).ok())
-        .and_then(|role| Some(role.as_str()?.to_owned()));
-    let start = [
-        figure.name.clone(),
-        column.join(","),
-        figure.stage.clone(),
-        prompts.unwrap_or_default(),
-        figure.unit.to_owned(),
-    ];
+    let prompts = figure.prompts.map_or(String::new(), word);
+    let start = [figure.name.clone(), column.join(","), figure.stage.clone(), prompts, figure.unit.to_owned()];
     let mut rows = Vec::new();
     for (name, arm) in &figure.arms {
         let mut push = |run: &str, mean: f64, n: usize, found: Option<&Difference>| {
@@ -69,9 +61,14 @@ fn of_figure(figure: &FigureFile) -> Vec<Vec<String>> {
 fn of_difference(difference: Option<&Difference>) -> [String; 7] {
     let Some(Difference { baseline, judged, .. }) = difference else { return Default::default() };
     let bootstrap = &judged.comparison.bootstrap;
-    let finding = serde_json::to_value(judged.finding).ok().and_then(|finding| Some(finding.as_str()?.to_owned()));
     let [mean, low, high, p, p_holm] =
         [bootstrap.mean, bootstrap.interval.low, bootstrap.interval.high, bootstrap.p_value, judged.p_holm]
             .map(|value| value.to_string());
-    [baseline.clone(), mean, low, high, p, p_holm, finding.unwrap_or_default()]
+    [baseline.clone(), mean, low, high, p, p_holm, word(judged.finding)]
+}
+
+/// One of several, as data calls it.
+fn word(value: impl Serialize) -> String {
+    let value = serde_json::to_value(value).unwrap_or_default();
+    value.as_str().unwrap_or_default().to_owned()
 }
