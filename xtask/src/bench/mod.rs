@@ -80,8 +80,9 @@ impl Bench {
     fn measure(&self, name: &str, case: impl FnOnce(&Path) -> std::io::Result<Vec<Figure>>) -> Result<(), Error> {
         let folder = self.scratch.join(name);
         let figures = case(&folder);
-        let _ = std::fs::remove_dir_all(&folder);
-        figures.map_err(Error::io("measure in", &folder))?.iter().try_for_each(|figure| say(&figure.row()))
+        let removed = std::fs::remove_dir_all(&folder);
+        figures.map_err(Error::io("measure in", &folder))?.iter().try_for_each(|figure| say(&figure.row()))?;
+        removed.map_err(Error::io("remove", &folder))
     }
 }
 

@@ -113,15 +113,14 @@ fn write_prompts(from: &Path, to: &Path, rows: usize) -> io::Result<()> {
 
 /// LoRA of rank 16 on all seven projections.
 pub fn train(bench: &Bench, args: &PeerArgs, folder: &Path) -> io::Result<Vec<Figure>> {
-    let peer = args.peer("hf_train.py");
     let tokens = tokens(bench, args, &folder.join("tokens"))?;
+    let training = Training { bench, args, peer: args.peer("hf_train.py"), folder, tokens };
     let mut figures = Vec::new();
     let mut curve: Option<Vec<f64>> = None;
     for (precision, wanted, wanted_share) in TRAINING {
-        let start = folder.join("start");
         let mut measured = Measured::default();
         for _ in 0..bench.rounds {
-            measured.round(bench, args, &peer, precision, &tokens, &start, folder)?;
+            training.round(precision, &mut measured)?;
         }
         figures.extend(measured.figures(precision, wanted, wanted_share));
         let losses = measured.losses;
@@ -162,52 +161,51 @@ struct Measured {
     peer_losses: Vec<f64>,
 }
 
-impl Measured {
-    #[expect(clippy::too_many_arguments)]
-    fn round(
-        &mut self,
-        bench: &Bench,
-        args: &PeerArgs,
-        peer: &Option<Python>,
-        precision: &str,
-        tokens: &Path,
-        start: &Path,
-        folder: &Path,
-    ) -> io::Result<()> {
+/// What every round of training is given.
+struct Training<'a> {
+    bench: &'a Bench,
+    args: &'a PeerArgs,
+    peer: Option<Python>,
+    folder: &'a Path,
+    tokens: PathBuf,
+}
+
+impl Training<'_> {
+    fn round(&self, precision: &str, measured: &mut Measured) -> io::Result<()> {
+        let Self { bench, args, peer, folder, tokens } = self;
+        let start = folder.join("start");
         if let Some(peer) = peer {
-            let steps = STEPS.to_string();
-            let said = peer.ask(&[
-                &text(&args.model),
-                &text(&args.data),
-                "--steps",
-                &steps,
-                "--alpha",
-                "0",
-                "--dtype",
-                precision,
-                "--save-start",
-                &text(start),
-            ])?;
-            self.peer_rate.push(number(&said, "real_tokens_per_s"));
-            self.peer_memory.push(number(&said, "peak_rss_mib"));
-            self.peer_losses = said["losses"].as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
+            let asked = format!("--steps {STEPS} --alpha 0 --dtype {precision} --save-start");
+            let files = [text(&args.model), text(&args.data), text(&start)];
+            let said = [&files[0], &files[1]]
+                .map(String::as_str)
+                .into_iter()
+                .chain(asked.split(' '))
+                .chain([files[2].as_str()]);
+            let said = peer.ask(&said.collect::<Vec<_>>())?;
+            measured.peer_rate.push(number(&said, "real_tokens_per_s"));
+            measured.peer_memory.push(number(&said, "peak_rss_mib"));
+            measured.peer_losses = said["losses"].as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
         }
-        let mut inputs = vec![("model", "model", args.model.canonicalize()?), ("tokens", "tokens", tokens.to_owned())];
-        inputs.extend(start.is_dir().then(|| ("adapter", "adapter", start.to_owned())));
+        let mut inputs = vec![("model", "model", args.model.canonicalize()?), ("tokens", "tokens", tokens.clone())];
+        inputs.extend(start.is_dir().then_some(("adapter", "adapter", start)));
         let params = json!({"steps": STEPS, "shuffle": false, "learning_rate": 2e-4, "warmup": 0, "precision": precision,
             "batch": {"size": ROWS}, "lora": {"rank": 16}});
         let ran = stage(bench, TORCH_WORKER, "train", params, inputs, args.threads).run(&folder.join("run"))?;
         let rate = number(&ran.measured, "tokens_per_second");
-        self.rate.push(rate);
-        self.memory.push(number(&ran.measured, "peak_memory_bytes") / f64::from(1 << 20));
-        self.first_step.push(ran.first_step);
-        self.losses = ran.steps.iter().map(|step| number(step, "loss")).collect();
+        measured.rate.push(rate);
+        measured.memory.push(number(&ran.measured, "peak_memory_bytes") / f64::from(1 << 20));
+        measured.first_step.push(ran.first_step);
+        measured.losses = ran.steps.iter().map(|step| number(step, "loss")).collect();
         if let Some(ceiling) = args.ceiling() {
-            self.share.push(share_of_ceiling(&ceiling, &Shape::of(&args.model)?, &ran, rate, precision, args.threads)?);
+            let shape = Shape::of(&args.model)?;
+            measured.share.push(share_of_ceiling(&ceiling, &shape, &ran, rate, precision, args.threads)?);
         }
         Ok(())
     }
+}
 
+impl Measured {
     fn figures(&self, precision: &str, wanted: &'static str, wanted_share: &'static str) -> Vec<Figure> {
         let mut figures = vec![rates(
             &format!("training, {precision}, batch {ROWS}, rank 16: real tokens"),
