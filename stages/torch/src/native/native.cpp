@@ -494,17 +494,6 @@ Tensor* neftpipe_product(const Tensor* x, const Tensor* weight, const Tensor* ad
   return guarded([&] { return FrozenProduct::apply(*x, *weight, given(added)); });
 }
 
-// The weight as products of so many rows read it best; itself where there is no such form.
-Tensor* neftpipe_packed(const Tensor* weight, int64_t rows) {
-  return guarded([&]() -> Tensor {
-    if (!has_onednn(*weight)) return *weight;
-    using Signature = Tensor(const Tensor&, std::optional<int64_t>);
-    static const auto op =
-        c10::Dispatcher::singleton().findSchemaOrThrow("mkldnn::_reorder_linear_weight", "").typed<Signature>();
-    return op.call(*weight, rows);
-  });
-}
-
 // adapters: A and B of q, k, v and o. heads: H, K, D.
 Tensor* neftpipe_attention_half(const Tensor* x, const Tensor* norm, const Tensor* qkv, const Tensor* o,
                                 const Tensor* const* adapters, const Tensor* cos, const Tensor* sin,
