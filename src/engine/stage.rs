@@ -59,6 +59,14 @@ pub enum Ended {
     Interrupted,
 }
 
+/// What is known of a stage's attempts, however they ended.
+struct Tried {
+    /// When the last of them began.
+    began: Instant,
+    /// Whether a program may have run.
+    ran: bool,
+}
+
 /// What stands for the key of a source that is yet to be resolved: what is asked of the source. Those who ask the same of
 /// it wait for one another, so that they get the same.
 pub fn source_identity(instance: &Instance) -> Digest {
@@ -69,17 +77,17 @@ pub fn source_identity(instance: &Instance) -> Digest {
 impl StageTask<'_> {
     /// Carries the stage out. A panic is a failure of this stage, not the end of the run.
     pub fn carry_out(&self, mut reuse: Reuse<'_>, room: &mut Room) -> Ended {
-        let mut ran = false;
-        let ended = catch_unwind(AssertUnwindSafe(|| self.locked(&mut reuse, &mut ran, room)));
+        let mut tried = Tried { began: Instant::now(), ran: false };
+        let ended = catch_unwind(AssertUnwindSafe(|| self.locked(&mut reuse, &mut tried, room)));
         let ended = ended.unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref().copied());
             Err(Failure::internal(format!("{}: {}", self.instance.id, text.unwrap_or("a panic without a message"))))
         });
-        let at_fault = |failure| disk::blame_if_full(failure, self.run.store, &self.folder());
-        ended.unwrap_or_else(|failure| Ended::Failed { failure: at_fault(failure), ran })
+        let at_fault = |failure| disk::blame_if_full(failure, tried.began, self.run.store, &self.folder());
+        ended.unwrap_or_else(|failure| Ended::Failed { failure: at_fault(failure), ran: tried.ran })
     }
 
-    fn locked(&self, reuse: &mut Reuse<'_>, ran: &mut bool, room: &mut Room) -> Result<Ended, Failure> {
+    fn locked(&self, reuse: &mut Reuse<'_>, tried: &mut Tried, room: &mut Room) -> Result<Ended, Failure> {
         let Some(_lock) = self.lock(&self.identity(), room)? else { return Ok(Ended::Interrupted) };
         let resolved_meanwhile = if self.preimage.is_none() { self.resolved_meanwhile()? } else { None };
         if let (Some(preimage), false) = (self.preimage.as_ref().or(resolved_meanwhile.as_ref()), self.is_forced())
@@ -90,7 +98,7 @@ impl StageTask<'_> {
         if !room.enter() {
             return Ok(Ended::Interrupted);
         }
-        self.attempts(reuse, ran, room)
+        self.attempts(reuse, tried, room)
     }
 
     /// The ingredients of a source that another process has resolved since this run began.
@@ -153,15 +161,17 @@ impl StageTask<'_> {
         Holder::of_stage(self.run.id, &self.instance.id)
     }
 
-    fn attempts(&self, reuse: &mut Reuse<'_>, ran: &mut bool, room: &mut Room) -> Result<Ended, Failure> {
+    fn attempts(&self, reuse: &mut Reuse<'_>, tried: &mut Tried, room: &mut Room) -> Result<Ended, Failure> {
         let mut backoff = self.instance.retry.backoff;
         let mut number = 1;
         loop {
-            let began = Instant::now();
+            tried.began = Instant::now();
             let outcome = self.attempt(reuse, number, room)?;
-            *ran |= !matches!(outcome, Outcome::NotStarted(_));
+            tried.ran |= !matches!(outcome, Outcome::NotStarted(_));
             let failed = match outcome {
-                Outcome::Finished(StageResult::Succeeded(success)) => return self.take(*success, began.elapsed()),
+                Outcome::Finished(StageResult::Succeeded(success)) => {
+                    return self.take(*success, tried.began.elapsed());
+                }
                 Outcome::Finished(StageResult::Interrupted) | Outcome::Cancelled => {
                     return Ok(Ended::Interrupted);
                 }
@@ -184,6 +194,7 @@ impl StageTask<'_> {
 
     fn attempt(&self, reuse: &mut Reuse<'_>, number: u32, room: &Room) -> Result<Outcome, Failure> {
         let dir = self.folder();
+        self.run.store.look_at_space(); // an attempt before this one goes
         attempt::make(&dir)?;
         let task = request::task(self, reuse, room.grant())?;
         room.tell(EventBody::StageStarted {
@@ -271,6 +282,7 @@ impl StageTask<'_> {
         entry.provenance.insert("logs".to_owned(), logs.to_string_lossy().into());
         self.run.store.publish(&entry)?;
         self.run.store.remember_history(&entry)?;
+        self.run.store.look_at_space();
         attempt::remove_folder(&self.folder())?;
         Ok(Ended::Executed(Arc::new(Manifest::from(entry))))
     }

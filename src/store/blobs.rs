@@ -97,6 +97,7 @@ impl Store {
         }
         let bytes = before.bytes();
         if self.has_blob(&ArtifactFile { path: String::new(), bytes, digest })? {
+            self.look_at_space();
             remove_file(path)?;
         } else {
             file.sync_all().map_err(StoreError::io("write", path))?;

@@ -1,5 +1,6 @@
 //! Entries: what is known of one key.
 
+use std::collections::BTreeSet;
 use std::fs::{File, Metadata};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::error::{Result, StoreError};
-use super::files::{read_optional, write_atomic};
+use super::files::{read_optional, sync_folder, write_atomic};
 use super::identity::{Identity, Look};
 use super::manifest::Manifest;
 use super::{Artifact, ArtifactFile, Store, layout, lock_ignoring_poison};
@@ -192,12 +193,19 @@ impl Store {
         Ok(keys)
     }
 
-    /// Makes a result visible. Its blobs must be in the store; a record of the same key is replaced.
+    /// Makes a result visible, and lasting. Its blobs must be in the store; a record of the same key is replaced.
     ///
     /// # Errors
-    /// Where it cannot be written. Then nothing is visible.
+    /// Where it cannot be written. Then nothing is visible, or what is may be gone after a power cut.
     pub fn publish(&self, entry: &Entry) -> Result<()> {
-        write_atomic(&self.path(layout::TMP), &self.entry_path(&entry.key), &encode(entry))
+        let path = self.entry_path(&entry.key);
+        write_atomic(&self.path(layout::TMP), &path, &encode(entry))?;
+        // Together and last: the first makes most file systems write what the others would.
+        let blobs =
+            entry.outputs.values().flat_map(|artifact| &artifact.files).map(|file| self.blob_path(&file.digest));
+        let folders: BTreeSet<PathBuf> =
+            blobs.chain([path]).filter_map(|path| Some(path.parent()?.to_owned())).collect();
+        folders.iter().try_for_each(|folder| sync_folder(folder))
     }
 
     /// Removes the record of a key. Its blobs stay until they are collected.

@@ -26,9 +26,20 @@ pub fn move_file(from: &Path, to: &Path) -> Result<()> {
     match fs::rename(from, to) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             ensure_parent(to)?;
+            to.parent().and_then(Path::parent).map_or(Ok(()), sync_folder)?;
             fs::rename(from, to).map_err(StoreError::io("write", to))
         }
         other => other.map_err(StoreError::io("write", to)),
+    }
+}
+
+/// Forces to the disk which names a folder holds: until then a power cut may undo a rename. A file system that has no such
+/// thing, and a folder that has gone, have nothing to force.
+pub fn sync_folder(path: &Path) -> Result<()> {
+    use std::io::ErrorKind::{InvalidInput, NotFound, Unsupported};
+    match File::open(path).and_then(|folder| folder.sync_all()) {
+        Err(error) if matches!(error.kind(), InvalidInput | NotFound | Unsupported) => Ok(()),
+        other => other.map_err(StoreError::io("write", path)),
     }
 }
 

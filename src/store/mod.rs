@@ -3,8 +3,9 @@
 //! It knows digests, files and folders. It does not know what a stage is, nor how anything in it came to be.
 //!
 //! Publishing goes blobs first, entry last, each by write, fsync and rename, so that a reader sees the whole of a
-//! result or none of it, whatever is killed when. A hit needs every blob; a blob whose identity (device, inode, size,
-//! times) is not the one that was last checked is hashed again, and set aside where its bytes are not its name.
+//! result or none of it, whatever is killed when; then their folders are synced, so that it outlasts a power cut. A hit
+//! needs every blob; a blob whose identity (device, inode, size, times) is not the one that was last checked is hashed
+//! again, and set aside where its bytes are not its name.
 
 mod artifact;
 mod blobs;
@@ -21,6 +22,7 @@ mod lock;
 mod log;
 mod manifest;
 mod rows;
+mod space;
 mod states;
 mod usage;
 mod verify;
@@ -48,6 +50,7 @@ pub use view::Materialize;
 
 use identity::{Identities, Look};
 use manifest::Manifests;
+use space::Space;
 
 /// An open store. Cheap to share by reference between threads.
 #[derive(Debug)]
@@ -59,6 +62,7 @@ pub struct Store {
     identities: Mutex<Identities>,
     manifests: Mutex<Manifests>,
     damage: Mutex<Vec<Damage>>,
+    space: Space,
 }
 
 /// A file of the store that was found damaged and set aside.
@@ -95,7 +99,7 @@ impl Store {
         let locking = locking(&root);
         let folder = rustix::fs::open(&root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|error| StoreError::io("open", &root)(error.into()))?;
-        Ok(Self { root, folder, locking, identities, manifests, damage: Mutex::default() })
+        Ok(Self { root, folder, locking, identities, manifests, damage: Mutex::default(), space: Space::default() })
     }
 
     /// Whether there is a store in this folder.
@@ -121,11 +125,6 @@ impl Store {
     /// Where runs are recorded.
     pub fn runs_dir(&self) -> PathBuf {
         self.root.join(layout::RUNS)
-    }
-
-    /// Room on its disk.
-    pub fn free_bytes(&self) -> Option<u64> {
-        free_bytes(&self.root)
     }
 
     /// Files found damaged since the last call.

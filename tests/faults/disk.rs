@@ -69,7 +69,7 @@ fn fill(artifacts: &Artifacts, kilobytes: usize) -> bool {
         let ended = ended.says(store.to_str().unwrap());
         // Before any stage the system's own words have to do.
         if ended.stdout.contains(r#""state":"failed""#) {
-            ended.says("is full").says("MB free").says("needs more than");
+            ended.says("is full").says("MB free now").says("needs more than");
         } else {
             ended.says("No space left");
         }
