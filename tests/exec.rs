@@ -52,7 +52,8 @@ impl Bench {
     }
 
     fn local(&self) -> Local {
-        Local::new(Workers::new(Some(self.folder.path().to_owned()), self.folder.path().join("memory.json")))
+        let folder = self.folder.path();
+        Local::new(Workers::new(Some(folder.to_owned()), folder.join("memory.json")), folder.to_owned())
     }
 
     fn request(&self, kind: Kind, params: Value) -> Request {

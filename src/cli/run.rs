@@ -98,13 +98,14 @@ fn carry_out(context: &Context, args: &RunArgs, chosen: Chosen) -> CliResult {
     if let Some(gpus) = &args.gpus {
         machine.use_gpus(gpus)?;
     }
-    let executor = Local::new(Workers::new(crate::env::workers(), store.workers_file()));
     let stop = Stop::on_signals(args.detached_as.is_some())
         .map_err(|error| Failure::internal(format!("signals cannot be handled: {error}")))?;
     let id = match &args.detached_as {
         Some(id) => id.clone(),
         None => record::new_run(&store.runs_dir())?,
     };
+    let workers = Workers::new(crate::env::workers(), store.workers_file());
+    let executor = Local::new(workers, engine::attempts_of_run(&store, &id));
     let mut recorder = Recorder::begin(&store.runs_dir(), &id, &pipeline, selection.indexes())?;
     let mut progress = Progress::new(context.printer);
     let run = engine::Run {

@@ -95,4 +95,4 @@ pub fn run(run: &Run<'_>, emit: &mut dyn FnMut(&Event)) -> Result<Summary, Failu
 }
 
 pub use accept::implementation;
-pub use attempt::{goes_on, logs_of_stage, of_stage as attempt_of_stage};
+pub use attempt::{folder as attempts_of_run, goes_on, logs_of_stage, of_stage as attempt_of_stage};

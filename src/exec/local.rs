@@ -38,13 +38,14 @@ const HEARD_LATER: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Local {
     workers: Workers,
-    watchdog: OnceLock<Watchdog>,
+    folder: PathBuf,
+    watchdog: OnceLock<Result<Watchdog, String>>,
 }
 
 impl Local {
-    /// With these workers.
-    pub fn new(workers: Workers) -> Self {
-        Self { workers, watchdog: OnceLock::new() }
+    /// With these workers, for attempts that are all made below a folder.
+    pub fn new(workers: Workers, folder: PathBuf) -> Self {
+        Self { workers, folder, watchdog: OnceLock::new() }
     }
 
     /// The program of a task, ready to be started.
@@ -80,13 +81,10 @@ impl Local {
         Ok(program)
     }
 
+    /// Exactly one: a second would end the programs of the first when it goes.
     fn watchdog(&self) -> Result<&Watchdog, Failure> {
-        if self.watchdog.get().is_none() {
-            let watchdog = Watchdog::start()
-                .map_err(|error| Failure::environment(format!("/bin/sh cannot be started: {error}")))?;
-            let _ = self.watchdog.set(watchdog); // another thread was first: its watchdog serves as well
-        }
-        Ok(self.watchdog.get().expect("it was just set"))
+        let started = self.watchdog.get_or_init(|| Watchdog::start(&self.folder).map_err(|error| error.to_string()));
+        started.as_ref().map_err(|error| Failure::environment(format!("/bin/sh cannot be started: {error}")))
     }
 }
 

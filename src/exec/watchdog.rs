@@ -1,18 +1,22 @@
 //! No process is left behind, even when this one is killed outright.
 //!
 //! A small shell process reads from a pipe which process groups live. When the pipe closes, because this process ended in
-//! whatever way, it kills those that are left. It has a group of its own, so that killing ours does not reach it.
+//! whatever way, it kills those that are left, and where there is `/proc` those too that left their group (daemons): each
+//! program has its temporary folder in that of the run, and its children inherit the variable that says so. It has a
+//! group of its own, so that killing ours does not reach it.
 //!
 //! Programs are started without a copy of this process (`fork` would take longer the larger the pipeline is), so they
 //! cannot say themselves that they live before they run: a gate holds them until this process has said it.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Mutex;
 
-/// `+ GROUP` and `- GROUP`, a line each.
+/// `+ GROUP` and `- GROUP`, a line each. Its argument stands in the environment of every program of the run. Who forks while
+/// it is being killed is found by looking again; who cannot be killed is given up.
 const SCRIPT: &str = r#"trap '' HUP INT TERM USR1
 live=' '
 while read -r sign group; do
@@ -21,7 +25,12 @@ while read -r sign group; do
     -) live="${live%% $group *} ${live#* $group }" ;;
   esac
 done
-for group in $live; do kill -s KILL -- "-$group"; done"#;
+for group in $live; do kill -s KILL -- "-$group"; done
+for look in 1 2 3 4 5 6 7 8 9 10; do
+  left=$(grep -lszF -e "$1" /proc/[0-9]*/environ) # its status tells of those that may not be read, too
+  [ -n "$left" ] || break
+  for process in $left; do process=${process#/proc/}; kill -s KILL "${process%/environ}"; done
+done"#;
 
 /// Goes on with a program when a line comes, and ends when none does.
 const GATE: &str = r#"read -r _ && exec "$@" </dev/null"#;
@@ -34,13 +43,16 @@ pub struct Watchdog {
 }
 
 impl Watchdog {
-    /// Starts it.
+    /// Starts it, for programs whose temporary folders are below this one.
     ///
     /// # Errors
     /// Where `/bin/sh` cannot be started.
-    pub fn start() -> io::Result<Self> {
+    pub fn start(folder: &Path) -> io::Result<Self> {
+        let mut marker = OsString::from("TMPDIR=");
+        marker.push(folder.join("")); // with the slash at the end: no other folder's name begins so
         let mut child = Command::new("/bin/sh")
-            .args(["-c", SCRIPT])
+            .args(["-c", SCRIPT, "sh"])
+            .arg(marker)
             .current_dir("/")
             .process_group(0)
             .stdin(Stdio::piped())
@@ -103,7 +115,7 @@ mod tests {
 
     #[test]
     fn groups_that_live_are_killed_when_the_pipe_closes_and_others_are_not() {
-        let watchdog = Watchdog::start().unwrap();
+        let watchdog = Watchdog::start(Path::new("/nowhere")).unwrap();
         let sleeper = || watchdog.start_program(gated("/bin/sh").args(["-c", "sleep 60 & sleep 60"])).unwrap();
         let (mut first, mut second, mut third) = (sleeper(), sleeper(), sleeper());
         watchdog.dismiss(second.id());
@@ -114,5 +126,32 @@ mod tests {
         let group = rustix::process::Pid::from_child(&second);
         rustix::process::kill_process_group(group, rustix::process::Signal::KILL).unwrap();
         second.wait().unwrap();
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_daemon_is_killed_when_the_pipe_closes_by_the_folder_in_its_environment() {
+        let folder = tempfile::tempdir().unwrap();
+        let watchdog = Watchdog::start(&folder.path().join("run")).unwrap();
+        let daemon_of = |run: &str| {
+            let mut program = gated("/bin/sh");
+            program.args(["-c", "setsid sleep 60 >/dev/null & echo $!"]).stdout(Stdio::piped());
+            program.env("TMPDIR", folder.path().join(run).join("stage/tmp"));
+            let started = watchdog.start_program(&mut program).unwrap();
+            watchdog.dismiss(started.id());
+            let told = started.wait_with_output().unwrap().stdout;
+            rustix::process::Pid::from_raw(String::from_utf8(told).unwrap().trim().parse().unwrap()).unwrap()
+        };
+        let (ours, other) = (daemon_of("run"), daemon_of("run-2"));
+        let handle = |pid| rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
+        let (ours, other) = (handle(ours), handle(other));
+        drop(watchdog);
+        let has_ended = |process| {
+            let soon = rustix::event::Timespec { tv_sec: 5, tv_nsec: 0 };
+            let mut polled = [rustix::event::PollFd::new(process, rustix::event::PollFlags::IN)];
+            rustix::event::poll(&mut polled, Some(&soon)).unwrap() > 0
+        };
+        assert!(has_ended(&ours));
+        rustix::process::pidfd_send_signal(&other, rustix::process::Signal::KILL).unwrap(); // it lives: else an error
     }
 }

@@ -58,7 +58,8 @@ impl Progress {
         match &event.body {
             EventBody::RunStarted { run, pipeline, stages } => {
                 self.change(|board| board.begin(*stages, now));
-                self.say(styled(DIM, format!("{pipeline} · run {run} · {stages} stages")));
+                let unit = if *stages == 1 { "stage" } else { "stages" };
+                self.say(styled(DIM, format!("{pipeline} · run {run} · {stages} {unit}")));
             }
             EventBody::WorkBegins => {}
             EventBody::StageStarted { stage, attempt, reasons, .. } => {

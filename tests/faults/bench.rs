@@ -17,7 +17,7 @@ pub fn pipeline(parts: usize, seeds: usize) -> String {
     PIPELINE.replace("PARTS", &list(parts)).replace("SEEDS", &list(seeds))
 }
 
-/// Every stage notes in a file outside of the store that it was carried out. Parts have a child at work.
+/// Every stage notes in a file outside of the store that it was carried out. Parts have a child at work, and leave a daemon behind.
 const PIPELINE: &str = r#"version: 1
 name: faults
 stages:
@@ -33,8 +33,8 @@ stages:
       run: |
         set -e # a child that is killed is not overlooked
         echo 'part[params.part='{params.part}']' >> $HOME/executed
-        sleep 0.02 & mkdir {out}/deep; seq {params.part} 2000 > {out}/deep/one; echo {params.part} > {out}/two
-        cp {in.model}/weights {out}/three; : > {out}/empty; wait
+        setsid sleep 60 & sleep 0.02 & child=$!; mkdir {out}/deep; seq {params.part} 2000 > {out}/deep/one; echo {params.part} > {out}/two
+        cp {in.model}/weights {out}/three; : > {out}/empty; wait $child
       params: { part: 0 }
   train:
     needs: { model: model, tokens: tokens }

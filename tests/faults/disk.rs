@@ -39,7 +39,7 @@ impl Drop for Disk<'_> {
 
 /// The pipeline of the kills, with an output of 300 kB among its parts.
 fn text() -> String {
-    pipeline(4, 3).replace("wait\n", "wait; head -c 300000 /dev/zero > {out}/large || exit 1\n")
+    pipeline(4, 3).replace("wait $child\n", "wait $child; head -c 300000 /dev/zero > {out}/large || exit 1\n")
 }
 
 #[test]
