@@ -2,7 +2,7 @@
 
 use std::mem::ManuallyDrop;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use neftpipe_protocol::Failure;
 
 use super::confirm::{self, Limit};
@@ -49,6 +49,9 @@ pub struct RunArgs {
     /// Let all stages together spend at most this much on judges that cost money; what is paid for is kept.
     #[arg(long, value_name = "N", value_parser = dollars)]
     max_cost_usd: Option<f64>,
+    /// Where stages are carried out.
+    #[arg(long, value_enum, value_name = "WHERE", default_value_t = Where::Local)]
+    executor: Where,
     /// Resolve movable sources anew.
     #[arg(long, conflicts_with = "offline")]
     refresh: bool,
@@ -63,6 +66,16 @@ pub struct RunArgs {
     detached_as: Option<String>,
 }
 
+/// Where stages are carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Where {
+    /// On this machine, or in the job of a cluster that this process is.
+    Local,
+    /// Each as a job of its own: not yet there.
+    #[value(hide = true)]
+    Slurm,
+}
+
 fn dollars(text: &str) -> Result<f64, String> {
     match text.trim_start_matches('$').parse::<f64>() {
         Ok(amount) if amount.is_finite() && amount >= 0.0 => Ok(amount),
@@ -75,6 +88,11 @@ pub(super) fn run(context: &Context, args: &RunArgs) -> CliResult {
         let (chosen, plan) = context.plan(&args.file, &args.selectors, &args.force)?;
         super::plan::print(context, &chosen, &plan)?;
         return Ok(Exit::Success);
+    }
+    if args.executor == Where::Slurm {
+        return Err(Failure::usage("stages as Slurm jobs of their own are not there yet")
+            .with_hint("let one job carry out the pipeline: sbatch --requeue --wrap 'neftpipe run FILE'")
+            .into());
     }
     let chosen = match args.confirm_over.filter(|_| args.detached_as.is_none()) {
         Some(limit) => confirm::choose(context, &args.file, &args.selectors, &args.force, limit)?,
@@ -137,7 +155,9 @@ fn carry_out(context: &Context, args: &RunArgs, chosen: Chosen) -> CliResult {
             closed.get_or_insert(error);
         }
     });
-    recorder.finish()?;
+    // Both have ten thousand things to write down, or to let go of.
+    let (recorded, ()) = rayon::join(|| recorder.finish(), || drop(store));
+    recorded?;
     let summary = summary?;
     match (closed, summary.outcome) {
         (Some(error), _) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(CliError::from(error)),

@@ -22,7 +22,7 @@ use super::product::Products;
 use super::reuse::Reuse;
 use super::room::Room;
 use super::stage::{Ended, StageInput, StageTask};
-use super::{Run, Summary, accept, wants};
+use super::{Run, Summary, accept, ahead, wants};
 use crate::exec::{Grant, Level, Pool, Want};
 use crate::facts::outputs_lacking;
 use crate::plan::lineage;
@@ -164,6 +164,8 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
         let began = Instant::now();
         let (run, pipeline) = (self.run.id.to_owned(), self.pipeline.name.clone());
         self.tell(EventBody::RunStarted { run, pipeline, stages: self.tally.stages });
+        let ready = self.ready.iter().copied();
+        ahead::look_ahead(self.run, &self.products, &self.waits_for, &self.dependents, ready);
         loop {
             while !self.ready.is_empty() && !self.is_ending() {
                 self.look_at_ready();
@@ -211,9 +213,11 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
         self.is_stopping() || (self.run.options.fail_fast && !self.failures.is_empty())
     }
 
-    /// Looks at the next instances whose inputs are made, and takes them up.
+    /// Takes up the next instances whose inputs are made.
     fn look_at_ready(&mut self) {
         let next: Vec<usize> = self.ready.iter().copied().take(LOOKS_AT_ONCE).collect();
+        let (found, next): (Vec<usize>, Vec<usize>) = next.into_iter().partition(|&index| self.products.has(index));
+        found.into_iter().for_each(|index| self.was_found(index));
         let looks = look::look_at(self.run, &self.pipeline, &self.products, &next, !self.at_work.is_empty());
         for (index, look) in next.into_iter().zip(looks) {
             if self.is_ending() {
@@ -225,6 +229,13 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
                 Err(failure) => self.fail(index, None, &failure, 0.0),
             }
         }
+    }
+
+    /// Settles an instance whose result was found ahead.
+    fn was_found(&mut self, index: usize) {
+        self.ready.remove(&index);
+        let manifest = self.products.manifest(index).expect("it is among the products");
+        self.cached(index, manifest);
     }
 
     /// Settles an instance whose result is there; else queues it or lets it follow another.

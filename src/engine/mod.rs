@@ -4,6 +4,7 @@
 //! [`event::Event`]s.
 
 mod accept;
+mod ahead;
 mod attempt;
 mod chain;
 mod disk;

@@ -1,6 +1,6 @@
 //! What instances of a run have made so far, for those that need it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use indexmap::IndexMap;
 use neftpipe_protocol::Digest;
@@ -11,7 +11,7 @@ use crate::spec::model::{InputRef, Instance, Pipeline};
 use crate::store::Manifest;
 
 /// Finished instances, by their index in the pipeline.
-pub struct Products(Vec<Option<Product>>);
+pub struct Products(Vec<OnceLock<Product>>);
 
 struct Product {
     manifest: Arc<Manifest>,
@@ -21,23 +21,32 @@ struct Product {
 impl Products {
     /// Of none of so many instances.
     pub fn none(count: usize) -> Self {
-        Self((0..count).map(|_| None).collect())
+        Self((0..count).map(|_| OnceLock::new()).collect())
     }
 
-    /// Adds what an instance has made.
-    pub fn add(&mut self, index: usize, manifest: Arc<Manifest>) {
-        let digests = manifest.digests();
-        self.0[index] = Some(Product { manifest, digests });
+    /// Adds what an instance has made, unless it is known.
+    pub fn add(&self, index: usize, manifest: Arc<Manifest>) {
+        self.0[index].get_or_init(|| Product { digests: manifest.digests(), manifest });
+    }
+
+    /// Whether the result of an instance is found or made.
+    pub fn has(&self, index: usize) -> bool {
+        self.0[index].get().is_some()
+    }
+
+    /// The result of an instance, where it is.
+    pub fn manifest(&self, index: usize) -> Option<Arc<Manifest>> {
+        self.0[index].get().map(|product| Arc::clone(&product.manifest))
     }
 
     /// Digests of an instance's outputs by name; none before it is finished.
     pub fn digests(&self, index: usize) -> IndexMap<String, Digest> {
-        self.0[index].as_ref().map_or_else(IndexMap::new, |product| product.digests.clone())
+        self.0[index].get().map_or_else(IndexMap::new, |product| product.digests.clone())
     }
 
     /// What an instance has made, if it is finished.
     pub fn made(&self, index: usize) -> Option<Made<'_>> {
-        self.0[index].as_ref().map(|product| Made { key: product.manifest.key, outputs: &product.digests })
+        self.0[index].get().map(|product| Made { key: product.manifest.key, outputs: &product.digests })
     }
 
     /// Inputs of an instance whose needs are finished, by slot.
@@ -48,7 +57,7 @@ impl Products {
 
     fn input(&self, pipeline: &Pipeline, reference: &InputRef) -> StageInput {
         let maker = &pipeline.instances[reference.instance];
-        let product = self.0[reference.instance].as_ref().expect("a stage starts when its inputs are made");
+        let product = self.0[reference.instance].get().expect("a stage starts when its inputs are made");
         let stage = if reference.output == maker.plain_output() {
             maker.id.clone()
         } else {
