@@ -29,16 +29,18 @@ pub fn lineage<'a>(pipeline: &Pipeline, index: usize, made: impl Fn(usize) -> Op
         }
     }
     let stages = above.into_iter().filter_map(|at| made(at).map(|made| stage(pipeline, at, made)));
-    Lineage { stages: stages.collect() }
+    let file = pipeline.file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    Lineage { pipeline: file, stages: stages.collect() }
 }
 
-/// The digest under which a lineage enters a report's key. Stages go by their place, so that a new name for one is no
-/// reason to write the report anew; their keys stay out, since a stage that ran again and left the same bytes is none.
+/// The digest under which a lineage enters a report's key. Stages go by their place and the file's name stays out, so that
+/// a new name for one is no reason to write the report anew; their keys stay out, since a stage that ran again and left the same bytes is none.
 pub fn digest(lineage: &Lineage) -> Digest {
     let places: HashMap<String, usize> =
         lineage.stages.iter().enumerate().map(|(place, stage)| (stage.id.clone(), place)).collect();
     let place = |id: &mut String| *id = places.get(id).map_or(String::new(), usize::to_string);
     let mut nameless = lineage.clone();
+    nameless.pipeline.clear();
     for stage in &mut nameless.stages {
         place(&mut stage.id);
         stage.inputs.values_mut().flatten().for_each(|input| place(&mut input.stage));

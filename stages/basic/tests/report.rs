@@ -146,7 +146,7 @@ fn a_paper_finds_its_figures_tables_and_methods() {
         assert!(text(&format!("figures/{name}.csv")).lines().count() > 2, "{name}");
     }
     let table = text("table.tex");
-    assert!(table.contains("\\toprule") && table.contains("\nneft10 & "), "{table}");
+    assert!(table.contains("\\toprule") && table.contains("\n{}neft10 & "), "{table}");
     assert_eq!(table.matches("\\begin{tabular}").count(), table.matches("\\end{tabular}").count());
     let methods = text("methods.txt");
     for setting in ["neft.alpha: 5", "train[variant=neft5,seed=0]", "10000 bootstrap draws"] {
@@ -154,6 +154,54 @@ fn a_paper_finds_its_figures_tables_and_methods() {
     }
     let digest = neftpipe_protocol::Digest::of(b"model output").to_string();
     assert!(methods.contains(&digest), "{digest}");
+}
+
+#[test]
+fn names_of_all_letters_stand_in_every_file() {
+    let Written { files, page, result, warnings, .. } = report(sweep::NAMED, &sweep::params());
+    assert_eq!(result["status"], "succeeded");
+    let text = |name: &str| String::from_utf8(files[name].clone()).unwrap();
+    let table = text("table.tex");
+    for written in [
+        "{}$\\alpha$=5 \\& $\\sigma$\\_1",
+        "{}50\\% \\#1 a\\textasciitilde{}b\\textasciicircum{}c",
+        "{}\\textbackslash{}x\\{y\\}\\$",
+        "{}[U+4E2D][U+6587] Łódź",
+    ] {
+        assert!(table.contains(&format!("\n{written} & ")), "{written}: {table}");
+    }
+    for (name, _) in sweep::NAMED.arms {
+        assert!(text("report.csv").contains(&name.replace('"', "\"\"")), "{name}");
+        let escaped = name.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+        assert!(text("figures/distribution_characters.svg").contains(&escaped), "{name}");
+    }
+    assert!(page.contains("中文 Łódź"));
+    let lacking: Vec<&Value> = warnings.iter().filter(|warning| warning["code"] == "letters_lacking").collect();
+    assert_eq!(lacking.len(), 1);
+    assert!(lacking[0]["message"].as_str().unwrap().contains(": 中 文; "), "{}", lacking[0]);
+    assert_eq!(report(WHOLE, &sweep::params()).warnings, Vec::<Value>::new());
+}
+
+#[test]
+fn the_page_says_how_it_is_made_again() {
+    let Written { page, files, .. } = report(WHOLE, &sweep::params());
+    assert!(page.contains("neftpipe run made-up.yaml</code>"));
+    assert!(String::from_utf8_lossy(&files["methods.txt"]).contains("\nMade by: neftpipe run made-up.yaml\n"));
+}
+
+#[test]
+#[ignore = "needs pdflatex with booktabs: run by .ci/page"]
+fn latex_sets_the_table() {
+    let Written { files, .. } = report(sweep::NAMED, &sweep::params());
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("table.tex"), &files["table.tex"]).unwrap();
+    let paper = "\\documentclass[twocolumn]{article}\n\\usepackage{booktabs}\n\\usepackage[T1]{fontenc}\n\\usepackage[margin=0.75in]{geometry}\n\\begin{document}\n\\input{table}\n\\end{document}\n";
+    fs::write(dir.path().join("paper.tex"), paper).unwrap();
+    let options = ["-interaction=nonstopmode", "-halt-on-error", "paper.tex"];
+    let output = std::process::Command::new("pdflatex").args(options).current_dir(dir.path()).output().unwrap();
+    let log = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{log}");
+    assert!(!log.contains("Overfull \\hbox"), "the table fits a page: {log}");
 }
 
 #[test]

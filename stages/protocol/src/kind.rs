@@ -80,7 +80,7 @@ impl Kind {
             Self::Train => 2,
             Self::Generate => 3,
             Self::Judge => 1,
-            Self::Report => 2,
+            Self::Report => 3,
             Self::Command => 1,
         }
     }

@@ -105,6 +105,9 @@ pub struct Input {
 /// How an artifact was made: no paths, no times. Given to `report`, and part of its key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Lineage {
+    /// Name of the pipeline's file, without its folder.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub pipeline: String,
     /// Every stage above the report, each once, inputs before those who need them.
     pub stages: Vec<LineageStage>,
 }

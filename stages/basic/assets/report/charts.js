@@ -24,9 +24,13 @@
     return rounded !== 0 && Math.abs(rounded) < 0.001 ? rounded.toExponential() : String(rounded);
   };
 
+  // Pixels of what would be so many at the usual size of letters: the page's letters grow with the screen.
+  const grown = (pixels) => Math.round(pixels * Math.max(1, Number.parseFloat(style.fontSize) / 16));
+
   function axes(unit) {
-    const axis = { stroke: () => variable("--muted"), grid: { stroke: () => variable("--line"), width: 1 }, ticks: { stroke: () => variable("--line"), width: 1 }, font: "12px " + variable("--sans") };
-    return [{ ...axis, values: (_, splits) => splits.map(short) }, { ...axis, size: 62, label: unit || undefined, labelSize: 16, labelFont: axis.font, values: (_, splits) => splits.map(short) }];
+    const font = `${grown(12)}px ${variable("--sans")}`;
+    const axis = { stroke: () => variable("--muted"), grid: { stroke: () => variable("--line"), width: 1 }, ticks: { stroke: () => variable("--line"), width: 1 }, font, size: grown(50) };
+    return [{ ...axis, values: (_, splits) => splits.map(short) }, { ...axis, size: grown(62), label: unit || undefined, labelSize: grown(16), labelFont: font, values: (_, splits) => splits.map(short) }];
   }
 
   // Names the line under the pointer.
@@ -64,7 +68,7 @@
     figure.setAttribute("aria-label", `${title}: ${series.map((line) => line.label).join(", ")}`);
     box.append(heading, figure);
     parent.append(box);
-    const height = () => Math.round(Math.min(420, Math.max(200, figure.clientWidth * 0.5)));
+    const height = () => Math.round(Math.min(grown(420), Math.max(200, figure.clientWidth * 0.5)));
     const lines = series.map(({ arm, label, paths, fill }) => ({
       label, paths, spanGaps: true, width: 1.75, dash: dash(arm), stroke: () => colour(arm), fill, points: { show: false }, show: !hidden.has(arm),
     }));

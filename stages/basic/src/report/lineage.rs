@@ -132,6 +132,7 @@ mod tests {
     #[test]
     fn prompts_are_known_by_the_output_they_come_from() {
         let lineage = Lineage {
+            pipeline: String::new(),
             stages: vec![
                 stage("tokens", Kind::Tokenize, &[]),
                 stage("train", Kind::Train, &[("tokens", "tokens", "tokens")]),

@@ -97,7 +97,18 @@ fn write(job: &Job, params: &ReportParams, runs: &[Run], answers: &[AnswerSet]) 
     write_json(&out.join("report.json"), &report)?;
     let index = out.join("index.html");
     fs::write(&index, page).map_err(|error| io_failure("write", &index, &error))?;
-    paper::write(&out, &report, &figures)?;
+    let lacking = paper::write(&out, &report, &figures)?;
+    if !lacking.is_empty() {
+        let letters: Vec<String> = lacking.iter().map(char::to_string).collect();
+        job.warn(
+            "letters_lacking",
+            format!(
+                "names have letters that the PDF figures show as `?`, or table.tex by their numbers as [U+4E2D]: {}; the page, \
+                 the SVG figures, Markdown and CSV have them",
+                letters.join(" ")
+            ),
+        );
+    }
     job.progress(2, Some(2), "parts", None);
     Ok(Outcome::Succeeded(Box::new(Success {
         outputs: [(OUTPUT.to_owned(), ArtifactType::Report)].into_iter().collect(),

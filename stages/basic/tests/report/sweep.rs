@@ -42,6 +42,20 @@ pub const WHOLE: Sweep = Sweep {
     with_lineage: true,
 };
 
+/// Names that LaTeX, CSV, HTML or a font could stumble over.
+pub const NAMED: Sweep = Sweep {
+    arms: &[
+        ("plain", 0.0),
+        ("[neft]", 5.0),
+        ("α=5 & σ_1", 5.0),
+        ("50% #1 a~b^c", 10.0),
+        ("\\x{y}$", 10.0),
+        ("中文 Łódź", 10.0),
+        ("<b>\"ρ\" 'n' |x|", 10.0),
+    ],
+    ..WHOLE
+};
+
 /// As many answers as twelve arms give to the prompts of AlpacaEval, and as long ones.
 pub const LARGE: Sweep = Sweep {
     arms: &[
@@ -170,7 +184,7 @@ pub fn write(dir: &Path, sweep: Sweep, params: &Value) -> PathBuf {
         known: None,
         partial: None,
         checkpoints: Vec::new(),
-        lineage: sweep.with_lineage.then_some(Lineage { stages: lineage }),
+        lineage: sweep.with_lineage.then_some(Lineage { pipeline: "made-up.yaml".to_owned(), stages: lineage }),
         base: dir.to_owned(),
         resolved: None,
         budget: None,

@@ -17,6 +17,8 @@ pub struct Written {
     pub report: Value,
     /// What the worker says of it.
     pub result: Value,
+    /// What the worker warned of.
+    pub warnings: Vec<Value>,
     /// All files by their paths.
     pub files: BTreeMap<String, Vec<u8>>,
 }
@@ -49,6 +51,7 @@ pub fn report_in(dir: &Path, sweep: Sweep, params: &Value) -> Written {
         page: fs::read_to_string(out.join("index.html")).unwrap(),
         report: serde_json::from_slice(&fs::read(out.join("report.json")).unwrap()).unwrap(),
         result,
+        warnings: warnings(&attempt),
         files: files(&out),
     }
 }
@@ -58,4 +61,10 @@ fn files(out: &Path) -> BTreeMap<String, Vec<u8>> {
         walkdir::WalkDir::new(out).into_iter().map(Result::unwrap).filter(|entry| entry.file_type().is_file());
     let name = |path: &Path| path.strip_prefix(out).unwrap().to_str().unwrap().to_owned();
     entries.map(|entry| (name(entry.path()), fs::read(entry.path()).unwrap())).collect()
+}
+
+fn warnings(attempt: &Path) -> Vec<Value> {
+    let events = fs::read_to_string(attempt.join("events.jsonl")).unwrap();
+    let events = events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    events.filter(|event| event["event"] == "warning").collect()
 }

@@ -22,6 +22,9 @@ pub fn methods(report: &ReportFile<'_>) -> String {
         text.push_str("\nHow the inputs were made is not known.\n");
         return text;
     };
+    if !lineage.pipeline.is_empty() {
+        _ = writeln!(text, "\nMade by: neftpipe run {}", lineage.pipeline);
+    }
     text.push_str(
         "\nStages\n\nParameters that have their default are left out, as they are from the key. Equal keys mean equal work.\n",
     );

@@ -15,6 +15,7 @@ mod plot;
 mod style;
 mod svg;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -26,11 +27,15 @@ use super::file::ReportFile;
 use super::statistics::Differences;
 use super::table::{Table, columns, table};
 
-/// Writes the files into the folder of the report.
+/// Writes the files into the folder of the report; the letters that PDF figures or LaTeX lack.
 ///
 /// # Errors
 /// Where nothing can be written.
-pub fn write(out: &Path, report: &ReportFile<'_>, figures: &[(Figure, Differences)]) -> Result<(), Failure> {
+pub fn write(
+    out: &Path,
+    report: &ReportFile<'_>,
+    figures: &[(Figure, Differences)],
+) -> Result<BTreeSet<char>, Failure> {
     let tables: Vec<(String, Table)> =
         columns(report, figures).into_iter().map(|(name, members)| (name, table(report, figures, &members))).collect();
     let drawn = figures::figures(report, figures);
@@ -45,7 +50,16 @@ pub fn write(out: &Path, report: &ReportFile<'_>, figures: &[(Figure, Difference
     save(&out.join("report.csv"), csv::write(&csv::rows(report)))?;
     save(&out.join("report.md"), markdown::markdown(report, figures, &tables, &drawn))?;
     save(&out.join("table.tex"), latex::latex(report, &tables))?;
-    save(&out.join("methods.txt"), methods::methods(report))
+    save(&out.join("methods.txt"), methods::methods(report))?;
+    Ok(lacking(report, &tables))
+}
+
+/// Letters of the names that stand in figures and tables which one of them cannot show.
+fn lacking(report: &ReportFile<'_>, tables: &[(String, Table)]) -> BTreeSet<char> {
+    let arms = report.arms.iter().map(|arm| arm.name.as_str());
+    let names = arms.chain(tables.iter().map(|(column, _)| column.as_str())).chain([report.title]);
+    let is_lacking = |letter: &char| !(font::is_known(*letter) && latex::is_known(*letter));
+    names.flat_map(str::chars).filter(|letter| !letter.is_control()).filter(is_lacking).collect()
 }
 
 fn save(path: &Path, bytes: impl AsRef<[u8]>) -> Result<(), Failure> {
