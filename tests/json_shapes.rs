@@ -89,6 +89,7 @@ fn the_page_names_what_is_printed() {
     holds("`logs INSTANCE`", json(&["logs", "tokens"]));
     holds("`init`", json(&["init", "new"]));
     holds("`doctor`", json(&["doctor"]));
+    holds("`doctor --gpu`", json(&["doctor", "--gpu", "--size", "tiny"]));
     holds("`push`", json(&["push", "--remote", "other"]));
     holds("`push`", json(&["pull", "--remote", "other"]));
 

@@ -6,8 +6,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Failure;
-use crate::params::Precision;
+use serde_json::Value;
+
+use crate::params::{Precision, TrainParams};
+use crate::{Digest, Failure};
 
 /// A question.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -15,6 +17,8 @@ use crate::params::Precision;
 pub enum Question {
     /// Write a model with its adapter merged into the weights; answered by [`Merged`].
     Merge(Merge),
+    /// Train a model of random weights on random rows, in memory alone; answered by [`Tried`].
+    Try(Box<Trial>),
 }
 
 /// Folders, and the number format of the weights that are written.
@@ -37,6 +41,34 @@ pub struct Merged {
     pub changed: u64,
     /// Share of them that still differ once both are rounded to bf16; none where nothing changed.
     pub bf16_surviving_share: Option<f64>,
+}
+
+/// A few steps of training that need no files: the weights and the rows are pure functions of the seed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Trial {
+    /// The `config.json` of the model.
+    pub config: Value,
+    /// How it is trained: device, precision, steps, batch, adapter, seed.
+    pub params: TrainParams,
+    /// Tokens of each row; the second half of them carries loss.
+    pub row_tokens: Vec<u64>,
+    /// Threads to compute with.
+    pub threads: usize,
+}
+
+/// What a trial came to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tried {
+    /// `cpu` or `cuda:0`.
+    pub device: String,
+    /// The loss of each step.
+    pub losses: Vec<f64>,
+    /// Of the trained adapter's bytes.
+    pub adapter: Digest,
+    /// Without the first two steps; none where there are no others.
+    pub tokens_per_second: Option<f64>,
+    /// Most memory held at a time: of the GPU where it was trained there, else of the process.
+    pub peak_memory_bytes: Option<u64>,
 }
 
 /// The answer, or why there is none.

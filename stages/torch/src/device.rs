@@ -7,6 +7,7 @@ use serde_json::Value;
 use tch::{Cuda, Device, Kind};
 
 use crate::cuda_library::{self, CudaLibrary};
+use crate::native;
 
 /// The libtorch that this build is linked against; tch accepts no other version.
 pub const TORCH_VERSION: &str = "2.13.0";
@@ -69,6 +70,13 @@ impl Devices {
 
     fn count(&self) -> i64 {
         if self.cuda == CudaLibrary::Loaded && Cuda::is_available() { Cuda::device_count() } else { 0 }
+    }
+}
+
+/// Prepares libtorch to compute on a device, before anything is. The CPU gives equal bytes from run to run anyway.
+pub fn settle(device: Device, deterministic: bool) {
+    if deterministic && device.is_cuda() {
+        native::be_deterministic();
     }
 }
 

@@ -26,6 +26,7 @@ impl Worker for TorchWorker {
     fn answer(&self, question: &Question) -> Result<Value, Failure> {
         let answer = match question {
             Question::Merge(question) => to_value(merge::merge(question)?),
+            Question::Try(question) => to_value(train::trial::run(question, &self.devices)?),
         };
         answer.map_err(|error| Failure::internal(format!("the answer does not serialise: {error}")))
     }

@@ -6,9 +6,14 @@ use serde_json::Value;
 use tch::Device;
 
 use crate::device::{self, TORCH_VERSION};
+use crate::native;
 
-/// Most memory that this process has held at a time, where the system says so (Linux: `VmHWM`). That of a GPU is not in it.
-pub fn peak_memory_bytes() -> Option<u64> {
+/// Most memory that was held at a time: on a GPU by libtorch's allocator there; else by this process, where the system says
+/// so (Linux: `VmHWM`).
+pub fn peak_memory_bytes(device: Device) -> Option<u64> {
+    if let Device::Cuda(index) = device {
+        return native::gpu_peak_bytes(index);
+    }
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
@@ -30,6 +35,6 @@ mod tests {
     #[test]
     fn the_peak_is_at_least_what_was_held() {
         let held = vec![1u8; 1 << 20];
-        assert!(peak_memory_bytes().is_none_or(|bytes| bytes > held.len() as u64));
+        assert!(peak_memory_bytes(Device::Cpu).is_none_or(|bytes| bytes > held.len() as u64));
     }
 }

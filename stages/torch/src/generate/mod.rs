@@ -67,7 +67,7 @@ pub fn run(job: &Job, devices: &Devices) -> Result<Outcome, Failure> {
     Ok(Outcome::Succeeded(Box::new(Success {
         outputs: [(OUTPUT.to_owned(), ArtifactType::Answers)].into_iter().collect(),
         metrics: answers::metrics(&rows),
-        measured: work.measured(),
+        measured: work.measured(device),
         provenance: measure::provenance(job.request.threads, device),
         resolved: None,
     })))
@@ -174,13 +174,13 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn measured(&self) -> Metrics {
+    fn measured(&self, device: Device) -> Metrics {
         let mut measured = Metrics::new();
         measured.insert("rows_reused".to_owned(), json!(self.reused));
         if self.tokens > 0 {
             measured.insert("tokens_per_second".to_owned(), json!(self.tokens as f64 / self.time.as_secs_f64()));
         }
-        if let Some(bytes) = measure::peak_memory_bytes() {
+        if let Some(bytes) = measure::peak_memory_bytes(device) {
             measured.insert("peak_memory_bytes".to_owned(), json!(bytes));
         }
         measured

@@ -83,13 +83,25 @@ impl Llama {
     /// Where the files are missing, damaged, or of an architecture that is not supported.
     pub fn load(model: &Path, device: Device, kind: Kind) -> Result<Self, ModelError> {
         let config = LlamaConfig::load(model)?;
-        let weights = Weights::open(model)?;
+        Self::with_weights(config, &Weights::open(model)?, device, kind)
+    }
+
+    /// A model of this shape with these weights, converted to `kind`.
+    ///
+    /// # Errors
+    /// Where a weight is missing or has another shape.
+    pub fn with_weights(
+        config: LlamaConfig,
+        weights: &Weights,
+        device: Device,
+        kind: Kind,
+    ) -> Result<Self, ModelError> {
         let (hidden, vocab) = (config.hidden_size, config.vocab_size);
         let embedding = weights.read(EMBEDDING, &[vocab, hidden], kind, device)?;
         let head = if config.tied { None } else { Some(weights.read(HEAD, &[vocab, hidden], kind, device)?) };
         let norm = weights.read(NORM, &[hidden], kind, device)?;
         let blocks = (0..config.layers)
-            .map(|layer| Block::load(&weights, layer, &config, (kind, device)))
+            .map(|layer| Block::load(weights, layer, &config, (kind, device)))
             .collect::<Result<_, _>>()?;
         let rope = Rope::new(&config, device);
         Ok(Self { config, embedding, blocks, norm, head, rope, kind, device })

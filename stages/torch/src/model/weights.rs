@@ -1,4 +1,4 @@
-//! The weights of a model folder: one safetensors file, or shards with an index.
+//! The weights of a model: one safetensors file, or shards with an index, or random numbers for trials.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,10 +10,17 @@ use tch::{Device, Kind, Tensor};
 use super::ModelError;
 use crate::tensor_file::{TensorFile, TensorFileError};
 
-/// The mapped files of a model.
-pub struct Weights {
-    folder: PathBuf,
-    files: Vec<TensorFile>,
+/// Where the weights of a model come from.
+pub enum Weights {
+    /// The mapped files of a folder.
+    Files {
+        /// The folder.
+        folder: PathBuf,
+        /// Its files.
+        files: Vec<TensorFile>,
+    },
+    /// Made on the spot, as the model asks for them; those of one seed are the same on every device.
+    Random,
 }
 
 #[derive(Deserialize)]
@@ -30,7 +37,7 @@ impl Weights {
         let single = model.join("model.safetensors");
         let files = if single.exists() { vec![single] } else { shards(model)? };
         let files = files.iter().map(|path| TensorFile::open(path)).collect::<Result<_, _>>()?;
-        Ok(Self { folder: model.to_owned(), files })
+        Ok(Self::Files { folder: model.to_owned(), files })
     }
 
     /// Copies one tensor to a device in a number format.
@@ -38,7 +45,14 @@ impl Weights {
     /// # Errors
     /// Where it is missing or has another shape.
     pub fn read(&self, name: &str, shape: &[i64], kind: Kind, device: Device) -> Result<Tensor, ModelError> {
-        Ok(self.holder(name)?.read(name, shape, kind, device)?)
+        match self {
+            Self::Files { folder, files } => Ok(holder(folder, files, name)?.read(name, shape, kind, device)?),
+            Self::Random => {
+                let mut target = Tensor::empty(shape, (kind, device));
+                fill(&mut target);
+                Ok(target)
+            }
+        }
     }
 
     /// Copies one tensor into another one of its shape.
@@ -46,13 +60,40 @@ impl Weights {
     /// # Errors
     /// Where it is missing or has another shape.
     pub fn read_into(&self, name: &str, target: &mut Tensor) -> Result<(), ModelError> {
-        Ok(self.holder(name)?.read_into(name, target)?)
+        match self {
+            Self::Files { folder, files } => Ok(holder(folder, files, name)?.read_into(name, target)?),
+            Self::Random => {
+                fill(target);
+                Ok(())
+            }
+        }
     }
 
-    fn holder(&self, name: &str) -> Result<&TensorFile, TensorFileError> {
-        let missing = || TensorFileError::Missing { path: self.folder.clone(), name: name.to_owned() };
-        self.files.iter().find(|file| file.contains(name)).ok_or_else(missing)
+    /// Random weights of a seed.
+    pub fn random(seed: u64) -> Self {
+        tch::manual_seed(seed as i64);
+        Self::Random
     }
+}
+
+/// Ones for a norm; for a matrix [out, in] uniforms of the variance 1/in, which keep the size of what they multiply.
+/// Drawn on the CPU in f32, so that a device or a number format draws no others.
+fn fill(target: &mut Tensor) {
+    let shape = target.size();
+    match shape.as_slice() {
+        [_, inputs] => {
+            let bound = (3.0 / *inputs as f64).sqrt();
+            target.copy_(&Tensor::empty(&shape, (Kind::Float, Device::Cpu)).uniform_(-bound, bound));
+        }
+        _ => {
+            let _ = target.fill_(1.0);
+        }
+    }
+}
+
+fn holder<'a>(folder: &Path, files: &'a [TensorFile], name: &str) -> Result<&'a TensorFile, TensorFileError> {
+    let missing = || TensorFileError::Missing { path: folder.to_owned(), name: name.to_owned() };
+    files.iter().find(|file| file.contains(name)).ok_or_else(missing)
 }
 
 fn shards(model: &Path) -> Result<Vec<PathBuf>, ModelError> {

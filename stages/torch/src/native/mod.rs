@@ -10,6 +10,8 @@ use torch_sys::C_tensor;
 
 unsafe extern "C" {
     fn neftpipe_last_error() -> *const c_char;
+    fn neftpipe_be_deterministic();
+    fn neftpipe_gpu_peak_bytes(index: i64) -> i64;
     fn neftpipe_product(x: *const C_tensor, weight: *const C_tensor, added: *const C_tensor) -> *mut C_tensor;
     fn neftpipe_attention_half(
         x: *const C_tensor,
@@ -63,6 +65,19 @@ pub struct Layout<'a> {
     pub cos: &'a Tensor,
     /// Their sines.
     pub sin: &'a Tensor,
+}
+
+/// Makes a GPU compute the same bytes from run to run; an operator that cannot then refuses. For good, and before the
+/// first product.
+pub fn be_deterministic() {
+    // SAFETY: it takes nothing, and the threads of a worker that reads the environment come later.
+    unsafe { neftpipe_be_deterministic() }
+}
+
+/// Most bytes that libtorch has held of a GPU's memory at a time, if it says so.
+pub fn gpu_peak_bytes(index: usize) -> Option<u64> {
+    // SAFETY: it takes a number, and refuses one that names no GPU.
+    u64::try_from(unsafe { neftpipe_gpu_peak_bytes(index as i64) }).ok()
 }
 
 /// x·Wᵀ, plus what is added, for a weight that is not trained; the sum is rounded once.

@@ -8,7 +8,10 @@
 
 #include <ATen/ATen.h>
 #include <ATen/core/dispatch/Dispatcher.h>
+#include <c10/core/CachingDeviceAllocator.h>
 #include <torch/csrc/autograd/custom_function.h>
+
+#include <cstdlib>
 
 namespace {
 
@@ -489,6 +492,23 @@ Tensor* guarded(Make make) {
 extern "C" {
 
 const char* neftpipe_last_error() { return last_error.c_str(); }
+
+// cuBLAS keeps to one order of sums only where it is told the size of its workspace before it starts.
+void neftpipe_be_deterministic() {
+  setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", 0);
+  at::globalContext().setDeterministicAlgorithms(true, false);
+  at::globalContext().setDeterministicFillUninitializedMemory(false);
+}
+
+// -1 where there is no such GPU.
+int64_t neftpipe_gpu_peak_bytes(int64_t index) {
+  try {
+    const auto stats = at::getDeviceAllocator(at::kCUDA)->getDeviceStats(static_cast<c10::DeviceIndex>(index));
+    return stats.reserved_bytes[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)].peak;
+  } catch (const std::exception&) {
+    return -1;
+  }
+}
 
 Tensor* neftpipe_product(const Tensor* x, const Tensor* weight, const Tensor* added) {
   return guarded([&] { return FrozenProduct::apply(*x, *weight, given(added)); });

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use neftpipe_protocol::Failure;
 use neftpipe_protocol::artifact::TokensInfo;
+use neftpipe_protocol::random::RandomStream;
 use neftpipe_protocol::worker::io_failure;
 use tch::Tensor;
 
@@ -51,6 +52,18 @@ impl Split {
         let split = Self { ids, trained, offsets: offsets.iter().map(|&offset| offset as usize).collect() };
         split.check(path, model)?;
         Ok(split)
+    }
+
+    /// Rows of these lengths of random tokens, of which the second half carries loss.
+    pub fn random(row_tokens: &[u64], vocabulary: i64, seed: u64) -> Self {
+        let mut split = Self { ids: Vec::new(), trained: Vec::new(), offsets: vec![0] };
+        for (row, &tokens) in row_tokens.iter().enumerate() {
+            let mut stream = RandomStream::new("trial rows", seed, &[row as u64]);
+            split.ids.extend((0..tokens).map(|_| stream.below(vocabulary as u64) as i32));
+            split.trained.extend((0..tokens).map(|place| u8::from(2 * place >= tokens)));
+            split.offsets.push(split.ids.len());
+        }
+        split
     }
 
     /// Rows.

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use neftpipe_protocol::artifact::Metrics;
 use serde_json::json;
+use tch::Device;
 
 use crate::measure::peak_memory_bytes;
 
@@ -35,14 +36,18 @@ impl Meter {
         }
     }
 
+    /// Real tokens a second without the first two steps; none where there were no others.
+    pub fn tokens_per_second(&self) -> Option<f64> {
+        (!self.time.is_zero()).then(|| self.tokens as f64 / self.time.as_secs_f64())
+    }
+
     /// The figures of a run that computed some steps and took others from a checkpoint.
-    pub fn figures(&self, steps_computed: u64, steps_reused: u64) -> Metrics {
-        let rate = (!self.time.is_zero()).then(|| self.tokens as f64 / self.time.as_secs_f64());
+    pub fn figures(&self, device: Device, steps_computed: u64, steps_reused: u64) -> Metrics {
         let figures = [
             ("steps_computed", json!(steps_computed)),
             ("steps_reused", json!(steps_reused)),
-            ("tokens_per_second", json!(rate)),
-            ("peak_memory_bytes", json!(peak_memory_bytes())),
+            ("tokens_per_second", json!(self.tokens_per_second())),
+            ("peak_memory_bytes", json!(peak_memory_bytes(device))),
         ];
         figures.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }

@@ -14,6 +14,7 @@ mod sparsity;
 mod step;
 mod stopping;
 mod supported;
+pub mod trial;
 
 use std::path::Path;
 
@@ -28,12 +29,10 @@ use neftpipe_protocol::{ArtifactType, Failure};
 use serde_json::json;
 
 use crate::device::{self, Devices};
-use crate::dropout::StepDropout;
 use crate::lora;
 use crate::measure;
 use crate::model::{Llama, LlamaConfig};
 use crate::model_files::write_model;
-use crate::neft::StepNoise;
 
 use account::{Account, Stopping};
 use checkpoint::State;
@@ -53,6 +52,7 @@ pub fn run(job: &Job, devices: &Devices) -> Result<Outcome, Failure> {
     let params: TrainParams = job.params()?;
     supported::check(&params)?;
     let device = devices.choose(params.device)?;
+    device::settle(device, params.deterministic);
     job.emit(EventBody::Started { device: Some(device::name(device)) });
     let inputs = Inputs::load(job)?;
     let mut model = Llama::load(&job.input("model")?.path, device, device::kind(params.precision))?;
@@ -214,13 +214,7 @@ impl<'a> Trainer<'a> {
         let (learning_rate, alpha) = (self.plan.learning_rates[step as usize], self.plan.alphas[step as usize]);
         let row_tokens = rows.iter().map(|&row| self.inputs.train.row(row as usize).ids.len());
         let padded_tokens = row_tokens.max().unwrap_or(0);
-        let plan = StepPlan {
-            batch: &self.params.batch,
-            noise: StepNoise { neft: &self.params.neft, alpha, seed: self.params.seed, step, padded_tokens },
-            dropout: self.dropout(step),
-            packing: self.params.packing,
-            recompute: self.params.activation_checkpointing,
-        };
+        let plan = StepPlan::new(&self.params, alpha, step, padded_tokens);
         let update = self.plan.mask_updates[step as usize].map(|update| (step, update));
         self.meter.start_step();
         let watched = update.filter(|&update| self.masks.as_ref().is_some_and(|masks| masks.wants_gradients(update)));
@@ -259,11 +253,6 @@ impl<'a> Trainer<'a> {
         self.account.records.push(record);
         self.report_progress(Some(seen.loss));
         Ok(())
-    }
-
-    fn dropout(&self, step: u64) -> Option<StepDropout> {
-        let rate = if self.params.full { 0.0 } else { self.params.lora.dropout };
-        (rate > 0.0).then_some(StepDropout { rate, seed: self.params.seed, step })
     }
 
     /// A loss that is no number, or many times that of guessing, stops the run where it happened: nothing after it would
@@ -361,7 +350,7 @@ impl<'a> Trainer<'a> {
         Ok(Outcome::Succeeded(Box::new(Success {
             outputs: [(name.to_owned(), artifact_type)].into_iter().collect(),
             metrics,
-            measured: self.meter.figures(self.account.steps() - resumed, resumed),
+            measured: self.meter.figures(self.model.device(), self.account.steps() - resumed, resumed),
             provenance: measure::provenance(self.job.request.threads, self.model.device()),
             resolved: None,
         })))

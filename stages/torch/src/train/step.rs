@@ -5,6 +5,7 @@
 
 use std::cmp::Reverse;
 
+use neftpipe_protocol::params::TrainParams;
 use neftpipe_protocol::params::train::Batch;
 use tch::{Kind, Tensor};
 
@@ -39,6 +40,20 @@ pub struct StepPlan<'a> {
     pub packing: bool,
     /// Blocks are computed again in the backward pass.
     pub recompute: bool,
+}
+
+impl<'a> StepPlan<'a> {
+    /// What the parameters say of step `step`, whose longest row has so many tokens.
+    pub fn new(params: &'a TrainParams, alpha: f64, step: u64, padded_tokens: usize) -> Self {
+        let (seed, rate) = (params.seed, if params.full { 0.0 } else { params.lora.dropout });
+        Self {
+            batch: &params.batch,
+            noise: StepNoise { neft: &params.neft, alpha, seed, step, padded_tokens },
+            dropout: (rate > 0.0).then_some(StepDropout { rate, seed, step }),
+            packing: params.packing,
+            recompute: params.activation_checkpointing,
+        }
+    }
 }
 
 /// Rows that go through the model together: place in the step, sign of the noise, row.
