@@ -45,6 +45,21 @@ fn results_can_be_looked_at_copied_and_explained() {
     let tags = |tag: &[u8]| events.windows(tag.len()).filter(|bytes| *bytes == tag).count();
     assert_eq!((tags(b"train/loss"), tags(b"probe/heldout_loss"), tags(b"rows/train_loss")), (4, 1, 1));
 
+    use parquet::record::RowAccessor as _;
+    project.neftpipe(&["export", "tokens", "rows"]).exits(0);
+    let rows = std::fs::File::open(project.file("rows/train.parquet")).unwrap();
+    let rows = parquet::file::reader::SerializedFileReader::new(rows).unwrap().into_iter().map(|row| row.unwrap());
+    let info = project.neftpipe(&["show", "tokens", "tokens.json"]).exits(0).stdout;
+    let info: serde_json::Value = serde_json::from_str(&info).unwrap();
+    let lists = |row: parquet::record::Row| [0, 1].map(|at| row.get_list(at).unwrap().elements().to_vec());
+    let rows: Vec<_> = rows.map(lists).collect();
+    assert_eq!(rows.len() as u64, info["train"]["rows"].as_u64().unwrap());
+    let [ids, labels] = [0, 1].map(|at| rows.iter().flat_map(|row| row[at].clone()).collect::<Vec<_>>());
+    assert_eq!(ids.len() as u64, info["train"]["tokens"].as_u64().unwrap());
+    let trained = ids.iter().zip(&labels).filter(|(id, label)| id == label).count();
+    assert_eq!(trained as u64, info["train"]["trained_tokens"].as_u64().unwrap());
+    assert_eq!(labels.iter().filter(|label| **label == parquet::record::Field::Int(-100)).count(), ids.len() - trained);
+
     let file = project.neftpipe(&["show", "answers[variant=plain]", "answers.json"]).exits(0).stdout;
     assert_eq!(serde_json::from_str::<serde_json::Value>(&file).unwrap(), answers);
     let digest = shown_digest(&project, "report");

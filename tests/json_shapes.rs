@@ -79,6 +79,8 @@ fn the_page_names_what_is_printed() {
     holds("`explain FILE", json(&["explain", "tiny.yaml", "train[variant=plain]", "data", "report"]));
     holds("`show INSTANCE`", json(&["show", "train[variant=neft5]"]));
     holds("`show INSTANCE`", json(&["show", "report"]));
+    let report = project.neftpipe(&["show", "report", "report.json"]).exits(0).stdout;
+    hold(&examples("The report's")[0], &serde_json::from_str(&report).unwrap(), "report.json");
     holds("`table REF…`", json(&["table", "train", "tokens"]));
     holds("`table --steps", json(&["table", "--steps", "train"]));
     holds("`table --rows", json(&["table", "--rows", "answers"]));

@@ -1,11 +1,13 @@
 //! `neftpipe export`.
 
 mod merged;
+mod rows;
 mod tensorboard;
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use neftpipe_protocol::ArtifactType;
 use neftpipe_protocol::params::Precision;
 use serde_json::json;
 
@@ -14,7 +16,8 @@ use super::{CliError, CliResult, Context, reference};
 use crate::exit::Exit;
 use crate::store::{Materialize, Store};
 
-/// Copy an artifact out of the store; what was trained comes with an event file for TensorBoard.
+/// Copy an artifact out of the store; what was trained comes with an event file for TensorBoard, and tokens with
+/// `train.parquet` and `heldout.parquet` (`input_ids`, and `labels` that are -100 where there is no loss) for other trainers.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
     /// `[PIPELINE:]INSTANCE[@RUN]`, as `tokens.heldout` or `train[variant=neft5,seed=0]`, or a digest's first digits.
@@ -50,6 +53,9 @@ pub(super) fn run(context: &Context, args: &ExportArgs) -> CliResult {
         } else {
             copy(&store, named, &target)?;
             tensorboard::write(&target, seconds(&named.entry.created))?;
+            if named.artifact.artifact_type == ArtifactType::Tokens {
+                rows::write(&target)?;
+            }
         }
         copies.push(told);
         if !context.printer.is_json() {
