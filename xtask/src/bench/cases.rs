@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use super::peers::text;
 use super::timing::{Figure, Times, in_turn, peak_mb, peer, run, span};
 use super::{Bench, graphs};
 
@@ -54,6 +55,17 @@ fn answers(bench: &Bench, folder: &Path) -> io::Result<Vec<Figure>> {
     let version = alone(bench.rounds, || run(&mut bench.neftpipe(folder, &["--version"])))?;
     let show = alone(bench.rounds, || run(&mut bench.neftpipe(folder, &["show", "s3"])))?;
     Ok(vec![figure("`--version`", &version, "< 20 ms"), figure("`show s3`", &show, "< 20 ms")])
+}
+
+/// The leaderboard line of a bare annotation file, as a whole process.
+pub fn leaderboard(bench: &Bench, folder: &Path, annotations: &Path, control: &Path) -> io::Result<Vec<Figure>> {
+    fs::create_dir_all(folder)?;
+    let [annotations, control] = [annotations.canonicalize()?, control.canonicalize()?].map(|path| text(&path));
+    let words = ["show", &annotations, "--length-control", &control, "--json"];
+    let times = alone(bench.rounds, || run(&mut bench.neftpipe(folder, &words)))?;
+    let mb = peak_mb(&mut bench.neftpipe(folder, &words))?;
+    let memory = Figure { here: format!("{mb:.0} MB"), ..figure("its memory", &times, "") };
+    Ok(vec![figure("`show annotations.json --length-control FILE`", &times, "< 150 ms"), memory])
 }
 
 /// 1,000 small commands, carried out and kept, beside the same commands carried out by two bare loops.

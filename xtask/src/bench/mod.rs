@@ -9,6 +9,7 @@ mod peers;
 mod shape;
 mod tensors;
 mod timing;
+mod tokenize;
 mod worker;
 
 use std::io::Write;
@@ -48,6 +49,21 @@ enum Of {
     Generate(peers::PeerArgs),
     /// LoRA training beside transformers with peft
     Train(peers::PeerArgs),
+    /// Rows to tokens beside `datasets.map`
+    Tokenize(peers::PeerArgs),
+    /// Win rates of an annotation file with length control, as a whole process
+    Leaderboard(LeaderboardArgs),
+}
+
+/// The files of AlpacaEval.
+#[derive(Args)]
+struct LeaderboardArgs {
+    /// Annotations of all 805 instructions
+    #[arg(long, value_name = "FILE")]
+    annotations: PathBuf,
+    /// Difficulties and the gamed baseline
+    #[arg(long, value_name = "FILE")]
+    length_control: PathBuf,
 }
 
 /// What cases are given.
@@ -68,6 +84,10 @@ pub fn bench(args: BenchArgs, binaries: &Path) -> Result<(), Error> {
     match &args.of {
         Some(Of::Generate(peers)) => bench.measure("generate", |folder| tensors::generate(&bench, peers, folder)),
         Some(Of::Train(peers)) => bench.measure("train", |folder| tensors::train(&bench, peers, folder)),
+        Some(Of::Tokenize(peers)) => bench.measure("tokenize", |folder| tokenize::tokenize(&bench, peers, folder)),
+        Some(Of::Leaderboard(files)) => bench.measure("leaderboard", |folder| {
+            cases::leaderboard(&bench, folder, &files.annotations, &files.length_control)
+        }),
         None => cases::ALL
             .iter()
             .filter(|(name, _)| args.only.as_ref().is_none_or(|only| name.contains(only.as_str())))

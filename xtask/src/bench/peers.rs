@@ -13,13 +13,13 @@ pub struct PeerArgs {
     /// A Llama in the Hugging Face layout; the targets are for SmolLM2-135M in f32
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
-    /// `generate`: prompts, JSONL of {instruction}; `train`: rows, JSON of [{instruction, input, output}]
+    /// `generate`: prompts, JSONL of {instruction}; `train` and `tokenize`: rows, JSON of [{instruction, input, output}]
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
     /// The folder with hf_generate.py and hf_train.py; without it nothing stands beside the figures
     #[arg(long, value_name = "DIR")]
     peers: Option<PathBuf>,
-    /// A Python with torch, transformers and peft
+    /// A Python with torch, transformers and peft, for `tokenize` with datasets
     #[arg(long, default_value = "python3", value_name = "PROGRAM")]
     python: PathBuf,
     /// Threads of both
@@ -46,7 +46,12 @@ impl PeerArgs {
 
     /// What the machine can do, where there is a peer's Python to ask.
     pub fn ceiling(&self) -> Option<Python> {
-        self.peers.as_ref().map(|_| self.python(&["-c", include_str!("ceiling.py")]))
+        self.inline(include_str!("ceiling.py"))
+    }
+
+    /// A program of our own that needs what the peers need, where they are.
+    pub fn inline(&self, source: &str) -> Option<Python> {
+        self.peers.as_ref().map(|_| self.python(&["-c", source]))
     }
 
     fn python(&self, arguments: &[&str]) -> Python {

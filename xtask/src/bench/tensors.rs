@@ -247,7 +247,8 @@ fn share_of_ceiling(
     Ok(needed * rate / number(&can, "operations_per_s"))
 }
 
-fn stage<'a>(
+/// A stage of a worker among the binaries.
+pub fn stage<'a>(
     bench: &Bench,
     program: &str,
     kind: &'a str,
@@ -258,7 +259,8 @@ fn stage<'a>(
     Stage { worker: bench.binaries.join(program), kind, params, inputs, threads }
 }
 
-fn number(value: &Value, name: &str) -> f64 {
+/// A figure by its name.
+pub fn number(value: &Value, name: &str) -> f64 {
     value[name].as_f64().unwrap_or(f64::NAN)
 }
 
@@ -266,7 +268,8 @@ fn farthest(own: &[f64], other: &[f64], distance: impl Fn(f64, f64) -> f64) -> f
     own.iter().zip(other).map(|(&own, &other)| distance(own, other)).fold(0.0, f64::max)
 }
 
-fn plain(what: &str, here: String, wanted: &'static str) -> Figure {
+/// A figure by itself.
+pub fn plain(what: &str, here: String, wanted: &'static str) -> Figure {
     Figure { what: what.to_owned(), here, beside: None, ratio: None, wanted }
 }
 

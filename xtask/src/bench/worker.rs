@@ -37,15 +37,9 @@ pub struct Ran {
 impl Stage<'_> {
     /// Carries it out in a folder, which is emptied first.
     pub fn run(&self, folder: &Path) -> io::Result<Ran> {
-        let _ = fs::remove_dir_all(folder);
-        let (attempt, out) = (folder.join("attempt"), folder.join("attempt/out"));
-        fs::create_dir_all(&out)?;
-        let request = attempt.join("request.json");
-        fs::write(&request, self.request(&attempt, &out)?.to_string())?;
+        let mut command = self.command(folder)?;
+        let (attempt, out) = places(folder);
         let started = now();
-        let mut command = Command::new(&self.worker);
-        command.args(["exec", "--request"]).arg(&request).current_dir(&attempt);
-        command.env("OMP_NUM_THREADS", self.threads.to_string()).env("OMP_WAIT_POLICY", "passive");
         let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status()?;
         let result: Value = serde_json::from_slice(&fs::read(attempt.join("result.json"))?)?;
         if !status.success() {
@@ -63,6 +57,19 @@ impl Stage<'_> {
         })
     }
 
+    /// What carries it out in a folder, which is emptied.
+    pub fn command(&self, folder: &Path) -> io::Result<Command> {
+        let _ = fs::remove_dir_all(folder);
+        let (attempt, out) = places(folder);
+        fs::create_dir_all(&out)?;
+        let request = attempt.join("request.json");
+        fs::write(&request, self.request(&attempt, &out)?.to_string())?;
+        let mut command = Command::new(&self.worker);
+        command.args(["exec", "--request"]).arg(&request).current_dir(&attempt);
+        command.env("OMP_NUM_THREADS", self.threads.to_string()).env("OMP_WAIT_POLICY", "passive");
+        Ok(command)
+    }
+
     fn request(&self, attempt: &Path, out: &Path) -> io::Result<Value> {
         let described = Command::new(&self.worker).arg("describe").output()?;
         let described: Value = serde_json::from_slice(&described.stdout)?;
@@ -77,6 +84,11 @@ impl Stage<'_> {
             "base": attempt, "threads": self.threads,
         }))
     }
+}
+
+/// Where the attempt is, and its outputs.
+fn places(folder: &Path) -> (PathBuf, PathBuf) {
+    (folder.join("attempt"), folder.join("attempt/out"))
 }
 
 fn now() -> f64 {
