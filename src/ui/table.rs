@@ -75,6 +75,7 @@ pub fn cell(value: &Value) -> String {
         Value::Array(items) if items.iter().all(|item| !item.is_object() && !item.is_array()) => {
             items.iter().map(cell).collect::<Vec<_>>().join(", ")
         }
+        Value::Array(items) if items.len() == 1 => "1 item".to_owned(),
         Value::Array(items) => format!("{} items", items.len()),
         Value::Object(map) => {
             map.iter().map(|(name, item)| format!("{name} {}", cell(item))).collect::<Vec<_>>().join(", ")

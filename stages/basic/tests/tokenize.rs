@@ -115,6 +115,39 @@ fn conversations_are_encoded_as_the_template_writes_them_with_answers_trained() 
 }
 
 #[test]
+fn long_conversations_are_split_at_turns_and_stay_in_one_split() {
+    let place = Workplace::new();
+    let model = model(&place, "chatml", 4096);
+    let long = |topic: usize| {
+        let first = [("user", format!("question {topic}")), ("assistant", "yes".to_owned())];
+        let middle = (0..8).map(|at| (["user", "assistant"][at % 2], format!("turn {at} with some words")));
+        let last = [("user", "and?".to_owned()), ("assistant", "x ".repeat(300))];
+        let turns = first.into_iter().chain(middle).chain(last);
+        let turns: Vec<Value> = turns.map(|(role, content)| json!({"role": role, "content": content})).collect();
+        json!({"messages": turns})
+    };
+    let rows: Vec<Value> = (0..20).map(long).collect();
+    let data = place.lines("data", "rows.jsonl", &rows);
+    let whole = tokenize(&place, "whole", json!({"template": "chat", "max_length": 4096}), &data, &model);
+    let info: TokensInfo = read_json(&whole.out("tokens").join("tokens.json"));
+    assert_eq!((info.train.rows, info.train.split_conversations, info.train.truncated_rows), (20, 0, 0));
+
+    let parts =
+        tokenize(&place, "parts", json!({"template": "chat", "max_length": 256, "holdout": 0.3}), &data, &model);
+    let info: TokensInfo = read_json(&parts.out("tokens").join("tokens.json"));
+    assert_eq!(info.train.split_conversations + info.heldout.split_conversations, 20);
+    assert_eq!(info.heldout.groups, info.heldout.split_conversations, "a conversation is in one split");
+    assert_eq!(info.train.groups, info.train.split_conversations);
+    assert_eq!(info.train.truncated_rows, info.train.groups, "the long last exchange alone is cut");
+    assert!(info.train.rows > 2 * info.train.groups && info.heldout.rows > 2 * info.heldout.groups);
+    let tokenizer = Tokenizer::load(&model).unwrap();
+    for (ids, trained) in split(&parts, "train") {
+        assert!(ids.len() <= 256 && trained.contains(&true));
+        assert!(tokenizer.spell(&ids).unwrap().starts_with("<|im_start|>"), "a part begins with a turn");
+    }
+}
+
+#[test]
 fn groups_are_held_out_whole_and_other_parameters_do_not_move_them() {
     let place = Workplace::new();
     let (model, dataset) = (model(&place, "chatml", 512), questions(&place));

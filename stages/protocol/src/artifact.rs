@@ -184,6 +184,13 @@ pub struct SplitInfo {
     pub truncated_rows: u64,
     /// Longest row before it was cut.
     pub longest_tokens: u64,
+    /// Conversations that are several rows, because they are too long for one.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub split_conversations: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// `neftpipe.json` of an adapter (or of a fully fine-tuned model): what `generate` must know of how it was trained.

@@ -76,7 +76,7 @@ impl Kind {
     pub fn version(self) -> u32 {
         match self {
             Self::Download => 1,
-            Self::Tokenize => 1,
+            Self::Tokenize => 2,
             Self::Train => 2,
             Self::Generate => 3,
             Self::Judge => 1,

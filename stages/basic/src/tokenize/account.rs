@@ -69,6 +69,7 @@ pub fn metrics(info: &TokensInfo, heldout_prompts: usize, trained_prompts: usize
             ("trained_tokens", split.trained_tokens),
             ("truncated_rows", split.truncated_rows),
             ("longest_tokens", split.longest_tokens),
+            ("split_conversations", split.split_conversations),
         ];
         metrics.extend(counts.map(|(name, count)| (format!("{prefix}{name}"), Value::from(count))));
     }

@@ -1,15 +1,16 @@
-//! Rows to token ids with a loss mask, on all cores, cut at the longest length.
+//! Rows to token ids with a loss mask, on all cores, cut at the longest length; conversations are split at turns first.
 //!
 //! How a row is cut into pieces and encoded is the business of `neftpipe-text`: a prompt has the same tokens here as in
 //! generation, because each piece is encoded by itself, as the public recipes for the Alpaca prompt do.
 
 use neftpipe_protocol::Failure;
-use neftpipe_protocol::artifact::SplitInfo;
+use neftpipe_protocol::artifact::{DatasetRow, SplitInfo};
 use neftpipe_protocol::worker::Job;
 use neftpipe_text::{Encoded, Renderer, TextError, Tokenizer};
 use rayon::prelude::*;
 
 use super::sift::Row;
+use super::turns;
 
 /// Rows between two words about progress, and between two looks at whether to stop.
 const CHUNK_ROWS: usize = 1024;
@@ -70,7 +71,7 @@ impl Tokens {
 }
 
 impl Encoder<'_> {
-    /// Encodes all rows and hands each to `take`, in order. `None` where the worker was asked to stop.
+    /// Encodes all rows and hands each to `take`, in order: a row, or the parts of a conversation that is too long for one. `None` where the worker was asked to stop.
     ///
     /// # Errors
     /// Where a row does not fit the template; its line is named.
@@ -78,7 +79,7 @@ impl Encoder<'_> {
         &self,
         job: &Job,
         rows: &[Row],
-        mut take: impl FnMut(usize, &Encoded),
+        mut take: impl FnMut(usize, &[Encoded]),
     ) -> Result<Option<()>, Failure> {
         let total = rows.len() as u64;
         let mut done = 0;
@@ -94,9 +95,20 @@ impl Encoder<'_> {
         Ok(Some(()))
     }
 
-    fn row(&self, row: &Row) -> Result<Encoded, Failure> {
-        let encoded = self.renderer.row(&row.content).and_then(|pieces| self.tokenizer.encode_pieces(&pieces));
-        encoded.map_err(|error| at_row(row.line, error))
+    fn row(&self, row: &Row) -> Result<Vec<Encoded>, Failure> {
+        self.parts(&row.content).map_err(|error| at_row(row.line, error))
+    }
+
+    fn parts(&self, row: &DatasetRow) -> Result<Vec<Encoded>, TextError> {
+        let encode = |row: &DatasetRow| self.renderer.row(row).and_then(|pieces| self.tokenizer.encode_pieces(&pieces));
+        let fits = |encoded: &Encoded| encoded.ids.len() <= self.max_length_tokens;
+        let whole = encode(row)?;
+        match row {
+            DatasetRow::Conversation { messages } if !fits(&whole) => {
+                turns::split(messages, |messages| encode(&DatasetRow::Conversation { messages }), fits)
+            }
+            _ => Ok(vec![whole]),
+        }
     }
 }
 
@@ -118,8 +130,14 @@ mod tests {
         assert!(!tokens.push(&row, 2));
         assert_eq!(tokens.row(1), (&[5, 6, 7][..], &[false, false, true][..]));
         assert_eq!(tokens.offsets, [0, 4, 7]);
-        let expected =
-            SplitInfo { rows: 2, groups: 0, tokens: 7, trained_tokens: 3, truncated_rows: 1, longest_tokens: 4 };
+        let expected = SplitInfo {
+            rows: 2,
+            tokens: 7,
+            trained_tokens: 3,
+            truncated_rows: 1,
+            longest_tokens: 4,
+            ..SplitInfo::default()
+        };
         assert_eq!(tokens.info, expected);
     }
 }

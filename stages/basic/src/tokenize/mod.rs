@@ -11,6 +11,7 @@ mod prompts;
 mod question;
 mod sift;
 mod splits;
+mod turns;
 
 use std::io::ErrorKind;
 use std::path::Path;

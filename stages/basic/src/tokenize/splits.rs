@@ -49,11 +49,15 @@ impl<'a> Splits<'a> {
             let held_out = holdout.holds_out(Question::of(row));
             let split = if held_out { &mut splits.heldout } else { &mut splits.train };
             split.all.push(row);
-            if split.tokens.push(encoded, encoder.max_length_tokens) {
-                split.kept.push(row);
-            } else {
-                count(dropped, NO_TRAINED_TOKEN);
+            split.tokens.info.split_conversations += u64::from(encoded.len() > 1);
+            let mut is_kept = false;
+            for part in encoded {
+                match split.tokens.push(part, encoder.max_length_tokens) {
+                    true => is_kept = true,
+                    false => count(dropped, NO_TRAINED_TOKEN),
+                }
             }
+            split.kept.extend(is_kept.then_some(row));
         })?;
         Ok(encoded.map(|()| splits))
     }

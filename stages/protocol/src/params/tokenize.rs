@@ -13,7 +13,7 @@ use crate::Kind;
 pub struct TokenizeParams {
     /// How a row becomes a prompt and an answer.
     pub template: Template,
-    /// Longest row in tokens; longer ones are cut and counted.
+    /// Longest row in tokens. Longer conversations are split at turns, other longer rows are cut; both are counted.
     pub max_length: u64,
     /// Fraction of the groups of equal (instruction, input) that is kept out of training, by a hash of group and seed.
     pub holdout: f64,
