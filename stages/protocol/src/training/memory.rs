@@ -1,7 +1,7 @@
 //! How much memory training takes, by arithmetic: so that it can be told before anything is loaded.
 //!
-//! Weights, what is trained with its gradient and two moments, what the backward pass keeps of each token, logits at
-//! supervised places, and libtorch itself. What the backward pass keeps was fitted to measured runs; see the test. The
+//! Weights, what is trained with its gradient and two moments, what the backward pass keeps of each token, what is at work at a
+//! time (logits at supervised places, or one block), and libtorch itself. What is kept was fitted to measured runs; see the test. The
 //! mapped file of the base counts in `peak_memory_bytes` and not here: its pages can be given back at any time.
 
 use serde::Deserialize;
@@ -69,8 +69,10 @@ impl ModelShape {
         let base = if params.full { 0 } else { self.parameters() * number };
         let best = if params.early_stopping.is_some() { trained.saturating_mul(4) } else { 0 };
         let kept = self.kept_per_token(params.activation_checkpointing) * number;
-        let kept = kept.saturating_mul(self.pass_tokens(params, rows));
-        let parts = [LOGITS_BYTES, base, TRAINED_BYTES.saturating_mul(trained), best, kept, self.mask_bytes(params)];
+        let tokens = self.pass_tokens(params, rows);
+        let kept = kept.saturating_mul(tokens);
+        let at_work = LOGITS_BYTES.max(self.block_bytes(params.precision, number, tokens));
+        let parts = [at_work, base, TRAINED_BYTES.saturating_mul(trained), best, kept, self.mask_bytes(params)];
         parts.into_iter().fold(LIBTORCH_BYTES, u64::saturating_add)
     }
 
@@ -114,8 +116,17 @@ impl ModelShape {
     /// Numbers that the backward pass keeps of a token; of blocks that are computed again only their inputs, but one block.
     fn kept_per_token(&self, recompute: bool) -> u64 {
         let [(hidden, queries), (_, keys), .., (wide, _)] = self.projections();
-        let block = 4 * hidden + queries + 2 * keys + 2 * wide;
+        // Inputs of the halves, rotated heads and mixed values, gate and up; three more widths are what the heap loses.
+        let block = 5 * hidden + 2 * queries + 2 * keys + 2 * wide;
         if recompute { self.num_hidden_layers * hidden + block } else { self.num_hidden_layers * block }
+    }
+
+    /// What the backward pass of one block works with: gradients of gate and up, both at the inner width again, a few
+    /// of the residual stream's; in f32 libtorch also orders the joined weight anew for each product.
+    fn block_bytes(&self, precision: Precision, number: u64, tokens: u64) -> u64 {
+        let [(hidden, _), .., (wide, _)] = self.projections();
+        let ordered = if precision == Precision::F32 { 2 * wide * hidden * number } else { 0 };
+        (4 * wide + 3 * hidden).saturating_mul(number).saturating_mul(tokens).saturating_add(ordered)
     }
 
     /// Tokens of the largest pass: one row of the greatest length among others of the mean.
@@ -152,19 +163,29 @@ mod tests {
         assert_eq!(llama(3072, 28, 24).parameters(), 3_212_749_824);
     }
 
-    /// SmolLM2-135M, rank 16, 8 rows a pass of 53.6 tokens in the mean and 128 at most, f32: six runs peaked at 1.73 to
-    /// 1.83 GB, the mapped file of 538 MB among them.
+    /// Peaks of processes that trained random weights with rank 16 (the question `Try`): SmolLM2-135M over one row of 128 and
+    /// seven of 54 tokens, Llama 3.2 1B over passes of four rows of 512.
     #[test]
-    fn it_is_what_was_measured_within_a_tenth() {
-        let shape: ModelShape = serde_json::from_value(json!({"vocab_size": 49_152, "hidden_size": 576,
+    fn it_is_what_was_measured_closely() {
+        let small: ModelShape = serde_json::from_value(json!({"vocab_size": 49_152, "hidden_size": 576,
             "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3,
             "tie_word_embeddings": true}))
         .unwrap();
-        assert_eq!(shape.parameters(), 134_515_008);
-        let params: TrainParams = serde_json::from_value(json!({"batch": {"size": 8}, "lora": {"rank": 16}})).unwrap();
-        assert_eq!(shape.adapter_parameters(&params.lora), 4_884_480, "as the run reported");
-        let told = shape.training_bytes(&params, RowLengths { longest: 128, mean: 53.6 }) + 538_090_408;
-        assert!((told as f64 / 1.78e9 - 1.0).abs() < 0.1, "{told}");
+        assert_eq!(small.parameters(), 134_515_008);
+        let params: TrainParams = serde_json::from_value(json!({"lora": {"rank": 16}})).unwrap();
+        assert_eq!(small.adapter_parameters(&params.lora), 4_884_480, "as the run reported");
+        let (mixed, even) = (RowLengths { longest: 128, mean: 54.0 }, RowLengths { longest: 512, mean: 512.0 });
+        let one = llama(2048, 16, 32);
+        for (shape, rows, precision, micro, measured) in [
+            (&small, mixed, "f32", 8, 1.377e9),
+            (&small, mixed, "bf16", 8, 0.872e9),
+            (&one, even, "f32", 4, 10.357e9),
+            (&one, even, "bf16", 4, 5.145e9),
+        ] {
+            let params = json!({"batch": {"size": 8, "micro": micro}, "lora": {"rank": 16}, "precision": precision});
+            let told = shape.training_bytes(&serde_json::from_value(params).unwrap(), rows) as f64;
+            assert!((told / measured - 1.0).abs() < 0.06, "{precision}: {told}, {measured} was measured");
+        }
     }
 
     #[test]
@@ -183,7 +204,7 @@ mod tests {
             assert!(gib(shape, micro.clone()) < gib(shape, lora.clone()) - 1.0);
             assert!(gib(shape, full.clone()) > 4.0 * weights(shape));
         }
-        assert!(gib(&three, lora) < 24.0 && gib(&three, full) > 47.0);
+        assert!(gib(&three, lora) < 25.0 && gib(&three, full) > 47.0);
         let sparse = json!({"batch": {"size": 8}, "sparsity": {"scope": "delta", "target": 0.5}});
         assert!(gib(&one, sparse) > gib(&one, json!({"batch": {"size": 8}})) + 9.0);
     }
