@@ -9,6 +9,7 @@ use neftpipe_protocol::worker::io_failure;
 use neftpipe_protocol::{Digest, Failure};
 
 use super::reuse;
+use crate::exec;
 use crate::store::{Holder, Lock, Store, Waiting, remove_tree};
 
 /// How long other processes may take to find that a run which begins has left nothing.
@@ -80,6 +81,7 @@ fn clean_up(store: &Store, run: &str) -> Result<(), Failure> {
         return Ok(());
     };
     let folder = folder(store, run);
+    exec::end_daemons(&folder); // who killed everything else may have killed the watchdog first
     for attempt in names(&folder)? {
         reuse::salvage(store, &folder.join(attempt))?;
     }

@@ -30,6 +30,7 @@ pub use local::Local;
 pub use resources::{Grant, Machine, Pool, Want, WantGpus};
 pub use stop::{Level, Stop};
 pub use tail::Tail;
+pub use watchdog::end_daemons;
 pub use workers::Workers;
 
 /// One attempt to be made. Its directory, [`Request::attempt`], exists and holds the inputs.

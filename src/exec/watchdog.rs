@@ -11,7 +11,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Mutex;
 
@@ -30,7 +30,8 @@ for look in 1 2 3 4 5 6 7 8 9 10; do
   left=$(grep -lszF -e "$1" /proc/[0-9]*/environ) # its status tells of those that may not be read, too
   [ -n "$left" ] || break
   for process in $left; do process=${process#/proc/}; kill -s KILL "${process%/environ}"; done
-done"#;
+done
+exit 0"#;
 
 /// Goes on with a program when a line comes, and ends when none does.
 const GATE: &str = r#"read -r _ && exec "$@" </dev/null"#;
@@ -40,6 +41,7 @@ const GATE: &str = r#"read -r _ && exec "$@" </dev/null"#;
 pub struct Watchdog {
     child: Child,
     pipe: Mutex<Option<ChildStdin>>,
+    folder: PathBuf,
 }
 
 impl Watchdog {
@@ -48,19 +50,9 @@ impl Watchdog {
     /// # Errors
     /// Where `/bin/sh` cannot be started.
     pub fn start(folder: &Path) -> io::Result<Self> {
-        let mut marker = OsString::from("TMPDIR=");
-        marker.push(folder.join("")); // with the slash at the end: no other folder's name begins so
-        let mut child = Command::new("/bin/sh")
-            .args(["-c", SCRIPT, "sh"])
-            .arg(marker)
-            .current_dir("/")
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
+        let mut child = script(folder).stdin(Stdio::piped()).spawn()?;
         let pipe = Mutex::new(child.stdin.take());
-        Ok(Self { child, pipe })
+        Ok(Self { child, pipe, folder: folder.to_owned() })
     }
 
     /// Starts a command made by [`gated`] as the leader of a group, and lets it go on once the group is known here.
@@ -95,10 +87,28 @@ impl Watchdog {
 impl Drop for Watchdog {
     fn drop(&mut self) {
         self.pipe.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        if let Err(error) = self.child.wait() {
-            tracing::debug!("watchdog: {error}");
+        match self.child.wait() {
+            Ok(status) if status.success() => {}
+            Ok(_) => end_daemons(&self.folder), // it was killed
+            Err(error) => tracing::debug!("watchdog: {error}"),
         }
     }
+}
+
+/// Kills what is left of programs whose temporary folders are below this one, where nobody watches over them any more.
+pub fn end_daemons(folder: &Path) {
+    if let Err(error) = script(folder).stdin(Stdio::null()).status() {
+        tracing::debug!("watchdog: {error}");
+    }
+}
+
+fn script(folder: &Path) -> Command {
+    let mut marker = OsString::from("TMPDIR=");
+    marker.push(folder.join("")); // with the slash at the end: no other folder's name begins so
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", SCRIPT, "sh"]).arg(marker).current_dir("/").process_group(0);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command
 }
 
 /// A program that waits, before it is run, until the watchdog knows of it: should we be killed before that, it never runs.
@@ -131,8 +141,19 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn a_daemon_is_killed_when_the_pipe_closes_by_the_folder_in_its_environment() {
+        daemons_end(false);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_daemon_is_killed_though_the_watchdog_was() {
+        daemons_end(true);
+    }
+
+    fn daemons_end(is_killed: bool) {
         let folder = tempfile::tempdir().unwrap();
-        let watchdog = Watchdog::start(&folder.path().join("run")).unwrap();
+        let run = folder.path().join("run");
+        let watchdog = Watchdog::start(&run).unwrap();
         let daemon_of = |run: &str| {
             let mut program = gated("/bin/sh");
             program.args(["-c", "setsid sleep 60 >/dev/null & echo $!"]).stdout(Stdio::piped());
@@ -145,6 +166,10 @@ mod tests {
         let (ours, other) = (daemon_of("run"), daemon_of("run-2"));
         let handle = |pid| rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
         let (ours, other) = (handle(ours), handle(other));
+        if is_killed {
+            let group = rustix::process::Pid::from_child(&watchdog.child);
+            rustix::process::kill_process_group(group, rustix::process::Signal::KILL).unwrap();
+        }
         drop(watchdog);
         let has_ended = |process| {
             let soon = rustix::event::Timespec { tv_sec: 5, tv_nsec: 0 };
