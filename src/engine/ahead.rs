@@ -4,12 +4,15 @@
 //! need it, without waiting for one another; what they find is told afterwards, in the order of the pipeline. With ten
 //! instances ready at a time a no-op of 10,000 takes 155 ms, and 181 where those ten are looked at together.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
+use neftpipe_protocol::Failure;
 use rayon::Scope;
 
 use super::Run;
-use super::look;
+use super::look::{self, Look};
 use super::product::Products;
 use crate::exec::Level;
 use crate::store::Lookup;
@@ -20,10 +23,15 @@ struct Ahead<'a> {
     products: &'a Products,
     waits_for: Vec<AtomicUsize>,
     dependents: &'a [Vec<usize>],
+    ends: Mutex<Ends>,
 }
 
+/// What was seen where the way ended.
+pub type Ends = HashMap<usize, Result<Look, Failure>>;
+
 /// Finds the results that are there of these instances, whose inputs are made, of those that need nothing else, and so on.
-/// It ends at what must be carried out, and at what cannot be looked at: that is looked at again, and told, in its turn.
+/// It ends at what must be carried out, and at what cannot be looked at: what was seen there is returned, so that no source
+/// is read twice.
 /// Where any instance is forced nothing is found: another of the same key has to wait for what comes out.
 /// `waits_for` has the number of instances that each waits for, `dependents` those that wait for it.
 pub fn look_ahead(
@@ -32,13 +40,14 @@ pub fn look_ahead(
     waits_for: &[usize],
     dependents: &[Vec<usize>],
     ready: impl IntoIterator<Item = usize>,
-) {
+) -> Ends {
     if run.forced.indexes().next().is_some() {
-        return;
+        return Ends::new();
     }
     let waits_for = waits_for.iter().map(|&count| AtomicUsize::new(count)).collect();
-    let ahead = Ahead { run, products, waits_for, dependents };
+    let ahead = Ahead { run, products, waits_for, dependents, ends: Mutex::default() };
     rayon::in_place_scope(|scope| ready.into_iter().for_each(|index| ahead.spawn(scope, index)));
+    ahead.ends.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<'a> Ahead<'a> {
@@ -65,13 +74,15 @@ impl<'a> Ahead<'a> {
         if self.run.stop.level() > Level::Run {
             return false;
         }
-        let look = look::look(self.run, self.run.pipeline, self.products, index);
-        match look.and_then(|look| look.found) {
-            Ok(Lookup::Hit(manifest)) => {
+        match look::look(self.run, self.run.pipeline, self.products, index) {
+            Ok(Look { found: Ok(Lookup::Hit(manifest)), .. }) => {
                 self.products.add(index, manifest);
                 true
             }
-            _ => false,
+            end => {
+                self.ends.lock().unwrap_or_else(PoisonError::into_inner).insert(index, end);
+                false
+            }
         }
     }
 }

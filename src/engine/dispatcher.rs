@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use indexmap::IndexMap;
 use neftpipe_protocol::{Digest, Failure, FailureClass, Kind};
 
+use super::ahead::Ends;
 use super::chain::{Chain, OpenArms};
 use super::event::{Counts, Event, EventBody, RunOutcome, StageOutcome};
 use super::look::{self, Look};
@@ -80,6 +81,8 @@ struct Dispatcher<'r, 'e> {
     waits_for: Vec<usize>,
     dependents: Vec<Vec<usize>>,
     ready: BTreeSet<usize>,
+    /// What was seen of some that are not taken up yet.
+    seen: Ends,
     queue: BTreeMap<usize, Order>,
     at_work: BTreeMap<usize, AtWork>,
     /// Those of them that left their room and want it again.
@@ -125,6 +128,7 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
             waits_for: vec![0; count],
             dependents: vec![Vec::new(); count],
             ready: BTreeSet::new(),
+            seen: Ends::new(),
             queue: BTreeMap::new(),
             at_work: BTreeMap::new(),
             returning: BTreeMap::new(),
@@ -165,7 +169,7 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
         let (run, pipeline) = (self.run.id.to_owned(), self.pipeline.name.clone());
         self.tell(EventBody::RunStarted { run, pipeline, stages: self.tally.stages });
         let ready = self.ready.iter().copied();
-        ahead::look_ahead(self.run, &self.products, &self.waits_for, &self.dependents, ready);
+        self.seen = ahead::look_ahead(self.run, &self.products, &self.waits_for, &self.dependents, ready);
         loop {
             while !self.ready.is_empty() && !self.is_ending() {
                 self.look_at_ready();
@@ -218,13 +222,15 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
         let next: Vec<usize> = self.ready.iter().copied().take(LOOKS_AT_ONCE).collect();
         let (found, next): (Vec<usize>, Vec<usize>) = next.into_iter().partition(|&index| self.products.has(index));
         found.into_iter().for_each(|index| self.was_found(index));
-        let looks = look::look_at(self.run, &self.pipeline, &self.products, &next, !self.at_work.is_empty());
-        for (index, look) in next.into_iter().zip(looks) {
+        let unseen: Vec<usize> = next.iter().copied().filter(|index| !self.seen.contains_key(index)).collect();
+        let looks = look::look_at(self.run, &self.pipeline, &self.products, &unseen, !self.at_work.is_empty());
+        self.seen.extend(unseen.into_iter().zip(looks));
+        for index in next {
             if self.is_ending() {
                 return;
             }
             self.ready.remove(&index);
-            match look {
+            match self.seen.remove(&index).expect("it was looked at") {
                 Ok(look) => self.take_up(index, look),
                 Err(failure) => self.fail(index, None, &failure, 0.0),
             }
