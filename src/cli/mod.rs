@@ -27,6 +27,7 @@ mod push;
 mod reference;
 mod run;
 mod runs;
+mod safetensors;
 mod schema;
 mod share;
 mod show;

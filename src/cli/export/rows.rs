@@ -13,7 +13,8 @@ use parquet::errors::Result;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::parser::parse_message_type;
-use serde_json::Value;
+
+use crate::cli::safetensors::{self, Header};
 
 /// The splits of tokens.
 const SPLITS: [&str; 2] = ["train", "heldout"];
@@ -34,7 +35,7 @@ const SCHEMA: &str = "message tokens {
 pub fn write(folder: &Path) -> std::result::Result<(), Failure> {
     for split in SPLITS {
         let from = folder.join(format!("{split}.safetensors"));
-        let mut rows = Rows::open(&from).map_err(|error| io_failure("read", &from, &error))?;
+        let mut rows = Rows::open(&from)?;
         let to = folder.join(format!("{split}.parquet"));
         let file = File::create(&to).map_err(|error| io_failure("write", &to, &error))?;
         save(&mut rows, file).map_err(|error| Failure::data(format!("{}: {error}", to.display())))?;
@@ -93,21 +94,19 @@ struct Rows {
 }
 
 impl Rows {
-    fn open(path: &Path) -> io::Result<Self> {
-        let mut file = File::open(path)?;
-        let mut length = [0; 8];
-        file.read_exact(&mut length)?;
-        let length = u64::from_le_bytes(length);
-        let mut header = Vec::new();
-        file.take(length).read_to_end(&mut header)?;
-        let header: Value = serde_json::from_slice(&header)?;
-        let at = |tensor: &str| -> io::Result<BufReader<File>> {
-            let start = header[tensor]["data_offsets"][0].as_u64().ok_or_else(|| broken(tensor))?;
+    fn open(path: &Path) -> std::result::Result<Self, Failure> {
+        let header = safetensors::header(path)?;
+        Self::of(path, &header).map_err(|error| io_failure("read", path, &error))
+    }
+
+    fn of(path: &Path, header: &Header) -> io::Result<Self> {
+        let tensor = |name: &str| header.tensors.get(name).ok_or_else(|| broken(name));
+        let at = |name: &str| -> io::Result<BufReader<File>> {
             let mut file = BufReader::new(File::open(path)?);
-            file.seek(SeekFrom::Start(8 + length + start))?;
+            file.seek(SeekFrom::Start(header.data_start.saturating_add(tensor(name)?.data_offsets[0])))?;
             Ok(file)
         };
-        let places = header["offsets"]["shape"][0].as_u64().ok_or_else(|| broken("offsets"))?;
+        let places = *tensor("offsets")?.shape.first().ok_or_else(|| broken("offsets"))?;
         let mut offsets = at("offsets")?;
         let next = if places == 0 { 0 } else { offset(&mut offsets)? };
         let left = places.saturating_sub(1) as usize;

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::cli::safetensors::{self, TensorHeader};
 use crate::ui::leaves::leaves;
 use crate::ui::printer::{DIM, GOOD, HEADING, styled};
 use crate::ui::table::{cell, clip, table};
@@ -59,13 +60,6 @@ pub fn view(artifact: ArtifactType, dir: &Path) -> Result<View, Failure> {
     }
 }
 
-/// A tensor as the header of a safetensors file lists it.
-#[derive(Deserialize)]
-struct TensorHeader {
-    dtype: String,
-    shape: Vec<u64>,
-}
-
 fn model(dir: &Path) -> Result<View, Failure> {
     let mut view = View::default();
     let config: Value = json(&dir.join("config.json"))?;
@@ -98,33 +92,10 @@ fn tensors(dir: &Path) -> Result<IndexMap<String, TensorHeader>, Failure> {
     files.retain(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
     files.sort();
     for file in files {
-        let header: IndexMap<String, Value> = safetensors_header(&file)?;
-        for (name, value) in header.into_iter().filter(|(name, _)| name != "__metadata__") {
-            let header = serde_json::from_value(value).map_err(|error| malformed(&file, &error))?;
-            tensors.insert(name, header);
-        }
+        tensors.extend(safetensors::header(&file)?.tensors);
     }
     tensors.sort_keys();
     Ok(tensors)
-}
-
-fn safetensors_header(file: &Path) -> Result<IndexMap<String, Value>, Failure> {
-    use std::io::Read;
-    let read = |error: std::io::Error| io_failure("read", file, &error);
-    let mut reader = fs::File::open(file).map_err(read)?;
-    let size = reader.metadata().map_err(read)?.len();
-    let mut length = [0; 8];
-    reader.read_exact(&mut length).map_err(read)?;
-    let length = u64::from_le_bytes(length);
-    if length > size.saturating_sub(8) {
-        return Err(Failure::data(format!(
-            "{}: not a safetensors file: its header is longer than the file",
-            file.display()
-        )));
-    }
-    let mut header = vec![0; length as usize];
-    reader.read_exact(&mut header).map_err(read)?;
-    serde_json::from_slice(&header).map_err(|error| malformed(file, &error))
 }
 
 fn dataset(dir: &Path) -> Result<View, Failure> {
