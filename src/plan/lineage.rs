@@ -34,7 +34,8 @@ pub fn lineage<'a>(pipeline: &Pipeline, index: usize, made: impl Fn(usize) -> Op
 }
 
 /// The digest under which a lineage enters a report's key. Stages go by their place and the file's name stays out, so that
-/// a new name for one is no reason to write the report anew; their keys stay out, since a stage that ran again and left the same bytes is none.
+/// a new name for one is no reason to write the report anew; their keys stay out, since a stage that ran again and left the
+/// same bytes is none.
 pub fn digest(lineage: &Lineage) -> Digest {
     let places: HashMap<String, usize> =
         lineage.stages.iter().enumerate().map(|(place, stage)| (stage.id.clone(), place)).collect();

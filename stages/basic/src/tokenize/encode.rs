@@ -71,7 +71,8 @@ impl Tokens {
 }
 
 impl Encoder<'_> {
-    /// Encodes all rows and hands each to `take`, in order: a row, or the parts of a conversation that is too long for one. `None` where the worker was asked to stop.
+    /// Encodes all rows and hands each to `take`, in order: a row, or the parts of a conversation that is too long for one.
+    /// `None` where the worker was asked to stop.
     ///
     /// # Errors
     /// Where a row does not fit the template; its line is named.

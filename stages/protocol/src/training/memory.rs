@@ -116,7 +116,7 @@ impl ModelShape {
     /// Numbers that the backward pass keeps of a token; of blocks that are computed again only their inputs, but one block.
     fn kept_per_token(&self, recompute: bool) -> u64 {
         let [(hidden, queries), (_, keys), .., (wide, _)] = self.projections();
-        // Inputs of the halves, rotated heads and mixed values, gate and up; three more widths are what the heap loses.
+        // Inputs of the halves, rotated heads and mixed values, gate and up; three more widths were fitted to measured runs.
         let block = 5 * hidden + 2 * queries + 2 * keys + 2 * wide;
         if recompute { self.num_hidden_layers * hidden + block } else { self.num_hidden_layers * block }
     }
