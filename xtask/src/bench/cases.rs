@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -30,9 +30,24 @@ const SETTLED: Duration = Duration::from_millis(2500);
 impl Bench {
     fn neftpipe(&self, folder: &Path, words: &[&str]) -> Command {
         let mut command = Command::new(self.binaries.join(crate::workspace::CLI));
-        command.current_dir(folder).args(words).env("NEFTPIPE_WORKERS", &self.binaries).env_remove("NEFTPIPE_STORE");
+        command.current_dir(folder).args(words).env("NEFTPIPE_WORKERS", &self.binaries);
+        command.env("NEFTPIPE_STORE", store(folder)); // else that of the project around the build folder would be taken
         command
     }
+
+    /// The same on an empty store.
+    fn anew(&self, folder: &Path, words: &[&str]) -> io::Result<f64> {
+        if store(folder).exists() {
+            fs::remove_dir_all(store(folder))?;
+        }
+        let seconds = run(&mut self.neftpipe(folder, words))?;
+        fs::read_dir(store(folder)).map(|_| seconds) // it was written where it is emptied
+    }
+}
+
+/// Where a case has its store.
+fn store(folder: &Path) -> PathBuf {
+    folder.join("cache")
 }
 
 fn figure(what: impl Into<String>, here: &Times, wanted: &'static str) -> Figure {
@@ -73,10 +88,7 @@ fn first_run(bench: &Bench, folder: &Path) -> io::Result<Vec<Figure>> {
     const STAGES: usize = 1000;
     graphs::neftpipe(folder, STAGES, 0..0)?;
     let bare = folder.join("bare");
-    let ours = || {
-        let _ = fs::remove_dir_all(folder.join("cache"));
-        run(&mut bench.neftpipe(folder, &["run", "--jobs", "2", "dag.yaml"]))
-    };
+    let ours = || bench.anew(folder, &["run", "--jobs", "2", "dag.yaml"]);
     let times = in_turn(bench.rounds.min(3), ours, Some(|| bare_commands(&bare, STAGES)))?;
     let each = times.1.as_ref().map_or(f64::NAN, |bare| (times.0.median() - bare.median()) / STAGES as f64);
     let mut figure = compared("first run of 1,000 commands, 2 at a time", "bare `sh -c`", &times, "");
@@ -158,10 +170,7 @@ fn chain(bench: &Bench, folder: &Path) -> io::Result<Vec<Figure>> {
 /// The files of a local source are hashed for a plan when they are new to the store.
 fn hash(bench: &Bench, folder: &Path, what: &str) -> io::Result<Figure> {
     fs::write(folder.join("p.yaml"), "version: 1\nstages:\n  d:\n    download: { from: 'file:data', as: files }\n")?;
-    let ours = || {
-        let _ = fs::remove_dir_all(folder.join("cache"));
-        run(&mut bench.neftpipe(folder, &["plan", "p.yaml"]))
-    };
+    let ours = || bench.anew(folder, &["plan", "p.yaml"]);
     let b3sum = peer("b3sum", &folder.join("data"));
     let theirs = b3sum.map(|b3sum| {
         move || {
@@ -213,7 +222,7 @@ fn artifact(bench: &Bench, folder: &Path) -> io::Result<Vec<Figure>> {
     let taken = peak_mb(&mut bench.neftpipe(folder, &["run", "p.yaml"]))?;
     let seconds = began.elapsed().as_secs_f64();
     let handed = peak_mb(&mut bench.neftpipe(folder, &["path", "big"]))?;
-    let copies = stored_bytes(&folder.join("cache"))? as f64 / BYTES as f64;
+    let copies = stored_bytes(&store(folder))? as f64 / BYTES as f64;
     let figure = |what: &str, here, wanted| Figure { what: what.to_owned(), here, beside: None, ratio: None, wanted };
     Ok(vec![
         figure("memory: 3 GB taken in", format!("{taken:.0} MB, {} in all", span(seconds)), "< 100 MB"),
