@@ -7,11 +7,16 @@
 // adapters of a product.
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cstdlib>
+
+#include "kernels.h"
 
 namespace {
 
@@ -194,165 +199,134 @@ variable_list present(const std::vector<Maybe>& tensors) {
   return all;
 }
 
-// ---- Norm and rotation ----------------------------------------------------------------------------------------------
+// ---- Norm, rotation, gating and attention ---------------------------------------------------------------------------
 
-// Sums in this many lanes, so that the compiler may use vectors.
-constexpr int64_t LANES = 16;
-
-template <typename Term>
-float sum(int64_t count, Term term) {
-  float lanes[LANES] = {};
-  int64_t i = 0;
-  for (; i + LANES <= count; i += LANES) {
-    for (int64_t lane = 0; lane < LANES; lane++) lanes[lane] += term(i + lane);
-  }
-  for (; i < count; i++) lanes[0] += term(i);
-  float total = 0;
-  for (float lane : lanes) total += lane;
-  return total;
-}
-
-template <typename Act>
-void by_kind(const Tensor& x, Act act) {
+const kernels::Kernels& kernels_for(const Tensor& x) {
   TORCH_CHECK(x.is_contiguous() && x.device().is_cpu(), "a block is computed on the CPU, in order");
-  if (x.scalar_type() == at::kFloat) return act(float());
+  if (x.scalar_type() == at::kFloat) return kernels::level().f32;
   TORCH_CHECK(x.scalar_type() == at::kBFloat16, "a block is computed in f32 or bf16, not in ", x.scalar_type());
-  act(at::BFloat16());
+  return kernels::level().bf16;
 }
 
-template <typename T>
-float inverse_root_mean_square(const T* x, int64_t width, double eps) {
-  const float squares = sum(width, [&](int64_t i) { return float(x[i]) * float(x[i]); });
-  return 1.0f / std::sqrt(squares / float(width) + float(eps));
-}
+// Tokens that are worth a thread.
+constexpr int64_t GRAIN = 16;
+
+// Numbers of a tensor [N, width] from row `row` on.
+struct Numbers {
+  const Tensor& of;
+
+  const void* operator[](int64_t row) const {
+    return static_cast<const char*>(of.const_data_ptr()) + row * of.size(1) * of.element_size();
+  }
+  void* at(int64_t row) const { return const_cast<void*>((*this)[row]); }
+};
 
 // x · w / √(mean(x²) + eps) over the last axis of [N, width].
-Tensor rms_norm(const Tensor& input, const Tensor& weight, double eps) {
-  Tensor output = at::empty_like(input);
-  const int64_t rows = input.size(0), width = input.size(1);
-  by_kind(input, [&](auto kind) {
-    using T = decltype(kind);
-    const T* w = weight.const_data_ptr<T>();
-    for (int64_t row = 0; row < rows; row++) {
-      const T* x = input.const_data_ptr<T>() + row * width;
-      T* y = output.mutable_data_ptr<T>() + row * width;
-      const float r = inverse_root_mean_square(x, width, eps);
-      for (int64_t i = 0; i < width; i++) y[i] = T(float(x[i]) * r * float(w[i]));
-    }
+Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
+  const Tensor y = at::empty_like(x);
+  const auto& kernel = kernels_for(x);
+  at::parallel_for(0, x.size(0), GRAIN, [&](int64_t first, int64_t end) {
+    kernel.rms_norm(Numbers{x}[first], weight.const_data_ptr(), Numbers{y}.at(first), end - first, x.size(1), eps);
   });
-  return output;
-}
-
-// Adds the norm's gradient for x to `gradient` [N, width]: with r = 1/√(mean(x²) + eps) and g = w∘dy,
-// dx = r·g − x·r³·(g·x)/width.
-void add_rms_norm_gradient(Tensor& gradient, const Tensor& dy, const Tensor& input, const Tensor& weight, double eps) {
-  const int64_t rows = input.size(0), width = input.size(1);
-  by_kind(input, [&](auto kind) {
-    using T = decltype(kind);
-    const T* w = weight.const_data_ptr<T>();
-    for (int64_t row = 0; row < rows; row++) {
-      const T* x = input.const_data_ptr<T>() + row * width;
-      const T* g = dy.const_data_ptr<T>() + row * width;
-      T* dx = gradient.mutable_data_ptr<T>() + row * width;
-      const float r = inverse_root_mean_square(x, width, eps);
-      const float dot = sum(width, [&](int64_t i) { return float(g[i]) * float(w[i]) * float(x[i]); });
-      const float back = r * r * r * dot / float(width);
-      for (int64_t i = 0; i < width; i++) {
-        dx[i] = T(float(dx[i]) + r * float(g[i]) * float(w[i]) - back * float(x[i]));
-      }
-    }
-  });
+  return y;
 }
 
 // The gradient of x where y = x + f(norm(x)), from those of y and of norm(x).
 Tensor input_gradient(const Tensor& dy, const Tensor& dnormed, const Tensor& x, const Tensor& norm, double eps) {
-  Tensor dx = dy.clone();
-  add_rms_norm_gradient(dx, dnormed, x, norm, eps);
+  const Tensor dx = at::empty_like(x);
+  const auto& kernel = kernels_for(x);
+  at::parallel_for(0, x.size(0), GRAIN, [&](int64_t first, int64_t end) {
+    kernel.rms_norm_backward(Numbers{dy}[first], Numbers{dnormed}[first], Numbers{x}[first], norm.const_data_ptr(),
+                             Numbers{dx}.at(first), end - first, x.size(1), eps);
+  });
   return dx;
 }
 
-// Rotates the first `heads` heads of [N, width] in place, dimension i with i + D/2, by angles [N, D/2]; `turn` is −1 for
-// the way back.
-void rotate_(Tensor& x, const Tensor& cos, const Tensor& sin, int64_t heads, int64_t dim, float turn) {
-  const int64_t rows = x.size(0), width = x.size(1), half = dim / 2;
-  const float* c = cos.const_data_ptr<float>();
-  const float* s = sin.const_data_ptr<float>();
-  by_kind(x, [&](auto kind) {
-    using T = decltype(kind);
-    for (int64_t row = 0; row < rows; row++) {
-      for (int64_t head = 0; head < heads; head++) {
-        T* a = x.mutable_data_ptr<T>() + row * width + head * dim;
-        T* b = a + half;
-        for (int64_t i = 0; i < half; i++) {
-          const float co = c[row * half + i], si = turn * s[row * half + i];
-          const float first = float(a[i]), second = float(b[i]);
-          a[i] = T(first * co - second * si);
-          b[i] = T(second * co + first * si);
-        }
-      }
-    }
+// silu(gate)∘up of [N, 2·inner] that hold gate and then up.
+Tensor gated(const Tensor& both) {
+  const Tensor inner = at::empty({both.size(0), both.size(1) / 2}, both.options());
+  const auto& kernel = kernels_for(both);
+  at::parallel_for(0, both.size(0), GRAIN, [&](int64_t first, int64_t end) {
+    kernel.gate(Numbers{both}[first], Numbers{inner}.at(first), end - first, inner.size(1));
   });
+  return inner;
 }
 
-// ---- Attention ------------------------------------------------------------------------------------------------------
+// The gradient of gate and up from that of silu(gate)∘up, which comes out once more as `inner`.
+Tensor gated_backward(const Tensor& dinner, const Tensor& both, Tensor& inner) {
+  const Tensor dboth = at::empty_like(both);
+  inner = at::empty_like(dinner);
+  const auto& kernel = kernels_for(both);
+  at::parallel_for(0, both.size(0), GRAIN, [&](int64_t first, int64_t end) {
+    kernel.gate_backward(Numbers{both}[first], Numbers{dinner}[first], Numbers{inner}.at(first),
+                         Numbers{dboth}.at(first), end - first, inner.size(1));
+  });
+  return dboth;
+}
 
 // How rows lie one after the other, and heads in a row.
 struct Layout {
   std::vector<int64_t> lengths;
-  int64_t queries, keys, dim;
+  kernels::Heads heads;
 };
 
-// Queries, keys and values of one row of [N, width], as [K, G, T, D]; the keys and values of a group are one.
-struct RowHeads {
-  Tensor q, k, v;
+// Turns queries and keys of [N, width] in place by angles [N, D/2]; `turn` is −1 for the way back.
+void rotate_(const Tensor& qkv, const Tensor& cos, const Tensor& sin, const kernels::Heads& heads, float turn) {
+  const auto& kernel = kernels_for(qkv);
+  at::parallel_for(0, qkv.size(0), GRAIN, [&](int64_t first, int64_t end) {
+    kernel.rotate(Numbers{qkv}.at(first), cos.const_data_ptr<float>() + first * heads.dim / 2,
+                  sin.const_data_ptr<float>() + first * heads.dim / 2, end - first, qkv.size(1),
+                  heads.queries + heads.keys, heads.dim, turn);
+  });
+}
 
-  RowHeads(const Tensor& qkv, int64_t start, int64_t tokens, const Layout& layout) {
-    const Tensor row = qkv.narrow(0, start, tokens).view({tokens, -1, layout.dim});
-    const int64_t group = layout.queries / layout.keys;
-    q = grouped(row.narrow(1, 0, layout.queries), layout);
-    k = grouped(row.narrow(1, layout.queries, layout.keys), layout).expand({-1, group, -1, -1});
-    v = grouped(row.narrow(1, layout.queries + layout.keys, layout.keys), layout).expand({-1, group, -1, -1});
-  }
-
-  // [T, K·g, D] to [K, g, T, D].
-  static Tensor grouped(const Tensor& x, const Layout& layout) {
-    return x.unflatten(1, {layout.keys, -1}).permute({1, 2, 0, 3});
-  }
-};
-
-// Causal attention of each row by itself: qkv [N, width] to [N, H·D]. The logarithms of the sums go to `sums`.
-Tensor attend(const Tensor& qkv, const Layout& layout, variable_list& sums) {
-  const Tensor mixed = at::empty({qkv.size(0), layout.queries * layout.dim}, qkv.options());
+// Calls with each row's first token and a key head, and room for it; threads take what is next.
+template <typename Act>
+void for_each_key_head(const Layout& layout, Act act) {
+  std::vector<std::pair<int64_t, kernels::Row>> work;
   int64_t start = 0;
   for (int64_t tokens : layout.lengths) {
-    const RowHeads row(qkv, start, tokens, layout);
-    auto [out, sum] = at::_scaled_dot_product_flash_attention_for_cpu(row.q, row.k, row.v, 0.0, true);
-    RowHeads::grouped(mixed.narrow(0, start, tokens).view({tokens, -1, layout.dim}), layout).copy_(out);
-    sums.push_back(sum);
+    for (int64_t head = 0; head < layout.heads.keys; head++) work.push_back({start, {layout.heads, tokens, head}});
     start += tokens;
   }
+  std::atomic<size_t> next = 0;
+  at::parallel_for(0, at::get_num_threads(), 1, [&](int64_t, int64_t) {
+    thread_local std::vector<float> room;
+    for (size_t at = next++; at < work.size(); at = next++) {
+      const auto& [first, row] = work[at];
+      room.resize(std::max<size_t>(room.size(), kernels::room_for(row)));
+      act(first, row, room.data());
+    }
+  });
+}
+
+// Causal attention of each row by itself: qkv [N, width] to [N, H·D]. The logarithms of the sums go to `sums` [H, N].
+Tensor attend(const Tensor& qkv, const Layout& layout, Tensor& sums) {
+  const auto& [queries, keys, dim] = layout.heads;
+  const int64_t tokens = qkv.size(0), group = queries / keys;
+  const Tensor mixed = at::empty({tokens, queries * dim}, qkv.options());
+  sums = at::empty({queries, tokens}, qkv.options().dtype(at::kFloat));
+  const auto& kernel = kernels_for(qkv);
+  float* each = sums.mutable_data_ptr<float>();
+  for_each_key_head(layout, [&](int64_t first, const kernels::Row& row, float* room) {
+    kernel.attend(row, Numbers{qkv}[first], Numbers{mixed}.at(first), each + row.key_head * group * tokens + first,
+                  tokens, room);
+  });
   return mixed;
 }
 
 // The gradient of qkv from that of the mixed values.
-Tensor attend_backward(const Tensor& dmixed, const Tensor& qkv, const Tensor& mixed, const variable_list& sums,
+Tensor attend_backward(const Tensor& dmixed, const Tensor& qkv, const Tensor& mixed, const Tensor& sums,
                        const Layout& layout) {
   const Tensor dqkv = at::empty_like(qkv);
-  int64_t start = 0;
-  for (size_t i = 0; i < layout.lengths.size(); i++) {
-    const int64_t tokens = layout.lengths[i];
-    const RowHeads row(qkv, start, tokens, layout);
-    const auto by_head = [&](const Tensor& x) {
-      return RowHeads::grouped(x.narrow(0, start, tokens).view({tokens, -1, layout.dim}), layout);
-    };
-    auto [dq, dk, dv] = at::_scaled_dot_product_flash_attention_for_cpu_backward(
-        by_head(dmixed), row.q, row.k, row.v, by_head(mixed), sums[i], 0.0, true);
-    const Tensor all = dqkv.narrow(0, start, tokens).view({tokens, -1, layout.dim});
-    RowHeads::grouped(all.narrow(1, 0, layout.queries), layout).copy_(dq);
-    RowHeads::grouped(all.narrow(1, layout.queries, layout.keys), layout).copy_(dk.sum(1, true));
-    RowHeads::grouped(all.narrow(1, layout.queries + layout.keys, layout.keys), layout).copy_(dv.sum(1, true));
-    start += tokens;
-  }
+  const int64_t tokens = qkv.size(0), group = layout.heads.queries / layout.heads.keys;
+  const auto& kernel = kernels_for(qkv);
+  const float* each = sums.const_data_ptr<float>();
+  for_each_key_head(layout, [&](int64_t first, const kernels::Row& row, float* room) {
+    kernel.attend_backward(row, Numbers{qkv}[first], Numbers{mixed}[first],
+                           each + row.key_head * group * tokens + first, tokens, Numbers{dmixed}[first],
+                           Numbers{dqkv}.at(first), room);
+  });
   return dqkv;
 }
 
@@ -364,15 +338,14 @@ struct AttentionHalf : Function<AttentionHalf> {
                         const Tensor& cos, const Tensor& sin, Layout layout, double eps, double scaling) {
     Tensor low, low_o;
     Tensor qkv = joined(qkv_weight, present({aq, bq, ak, bk, av, bv}), layout, scaling).forward(rms_norm(x, norm, eps), low);
-    rotate_(qkv, cos, sin, layout.queries + layout.keys, layout.dim, 1);
-    variable_list sums;
+    rotate_(qkv, cos, sin, layout.heads, 1);
+    Tensor sums;
     const Tensor mixed = attend(qkv, layout, sums);
     Tensor y = single(o_weight, present({ao, bo}), scaling).forward(mixed, low_o).add_(x);
-    variable_list saved = present({x, norm, qkv_weight, aq, bq, ak, bk, av, bv, o_weight, ao, bo, cos, sin, low, low_o, qkv, mixed});
-    saved.insert(saved.end(), sums.begin(), sums.end());
-    ctx->save_for_backward(saved);
+    ctx->save_for_backward(present({x, norm, qkv_weight, aq, bq, ak, bk, av, bv, o_weight, ao, bo, cos, sin, low, low_o,
+                                    qkv, mixed, sums}));
     ctx->saved_data["lengths"] = layout.lengths;
-    ctx->saved_data["heads"] = std::vector<int64_t>{layout.queries, layout.keys, layout.dim};
+    ctx->saved_data["heads"] = std::vector<int64_t>{layout.heads.queries, layout.heads.keys, layout.heads.dim};
     ctx->saved_data["eps"] = eps;
     ctx->saved_data["scaling"] = scaling;
     return y;
@@ -381,10 +354,9 @@ struct AttentionHalf : Function<AttentionHalf> {
   static variable_list backward(AutogradContext* ctx, const variable_list& received) {
     const variable_list saved = ctx->get_saved_variables();
     const Tensor &x = saved[0], &norm = saved[1], &cos = saved[12], &sin = saved[13], &low = saved[14],
-                 &low_o = saved[15], &qkv = saved[16], &mixed = saved[17];
-    const variable_list sums(saved.begin() + 18, saved.end());
+                 &low_o = saved[15], &qkv = saved[16], &mixed = saved[17], &sums = saved[18];
     const auto heads = ctx->saved_data["heads"].toIntVector();
-    const Layout layout{ctx->saved_data["lengths"].toIntVector(), heads[0], heads[1], heads[2]};
+    const Layout layout{ctx->saved_data["lengths"].toIntVector(), {heads[0], heads[1], heads[2]}};
     const double eps = ctx->saved_data["eps"].toDouble(), scaling = ctx->saved_data["scaling"].toDouble();
     const Tensor dy = received[0].contiguous();
 
@@ -393,7 +365,7 @@ struct AttentionHalf : Function<AttentionHalf> {
     const Tensor dmixed = o.backward(dy, dlow_o, true);
     const auto found_o = o.gradients(mixed, dy, low_o, dlow_o);
     Tensor dqkv = attend_backward(dmixed, qkv, mixed, sums, layout);
-    rotate_(dqkv, cos, sin, layout.queries + layout.keys, layout.dim, -1);
+    rotate_(dqkv, cos, sin, layout.heads, -1);
 
     const bool wants_input = ctx->needs_input_grad(0);
     const Adapted all = joined(saved[2], {saved[3], saved[4], saved[5], saved[6], saved[7], saved[8]}, layout, scaling);
@@ -406,7 +378,7 @@ struct AttentionHalf : Function<AttentionHalf> {
   }
 
   static Adapted joined(const Tensor& weight, const variable_list& adapters, const Layout& layout, double scaling) {
-    const int64_t queries = layout.queries * layout.dim, keys = layout.keys * layout.dim;
+    const int64_t queries = layout.heads.queries * layout.heads.dim, keys = layout.heads.keys * layout.heads.dim;
     return Adapted(weight,
                    {{adapters[0], adapters[1], queries}, {adapters[2], adapters[3], keys}, {adapters[4], adapters[5], keys}},
                    scaling);
@@ -422,8 +394,7 @@ struct MlpHalf : Function<MlpHalf> {
                         const Tensor& down_weight, const Maybe& ad, const Maybe& bd, double eps, double scaling) {
     Tensor low, low_d;
     const Tensor both = joined(gate_up_weight, present({ag, bg, au, bu}), scaling).forward(rms_norm(x, norm, eps), low);
-    const Tensor inner = at::silu(gate(both)).mul_(up(both));
-    Tensor y = single(down_weight, present({ad, bd}), scaling).forward(inner, low_d).add_(x);
+    Tensor y = single(down_weight, present({ad, bd}), scaling).forward(gated(both), low_d).add_(x);
     ctx->save_for_backward(present({x, norm, gate_up_weight, ag, bg, au, bu, down_weight, ad, bd, low, low_d, both}));
     ctx->saved_data["eps"] = eps;
     ctx->saved_data["scaling"] = scaling;
@@ -439,14 +410,9 @@ struct MlpHalf : Function<MlpHalf> {
     Tensor dlow_d, dlow;
     const Adapted down = single(saved[7], {saved[8], saved[9]}, scaling);
     const Tensor dinner = down.backward(dy, dlow_d, true);
-    Tensor inner = at::silu(gate(both));
-    const Tensor dboth = at::empty_like(both);
-    Tensor dgate = gate(dboth), dup = up(dboth);
-    at::mul_out(dup, dinner, inner);
-    inner.mul_(up(both));
+    Tensor inner;
+    const Tensor dboth = gated_backward(dinner, both, inner);
     const auto found_d = down.gradients(inner, dy, low_d, dlow_d);
-    at::mul_out(inner, dinner, up(both));
-    at::silu_backward_out(dgate, inner, gate(both));
 
     const bool wants_input = ctx->needs_input_grad(0);
     const Adapted all = joined(saved[2], {saved[3], saved[4], saved[5], saved[6]}, scaling);
@@ -462,9 +428,6 @@ struct MlpHalf : Function<MlpHalf> {
     const int64_t inner = weight.size(0) / 2;
     return Adapted(weight, {{adapters[0], adapters[1], inner}, {adapters[2], adapters[3], inner}}, scaling);
   }
-
-  static Tensor gate(const Tensor& both) { return both.narrow(1, 0, both.size(1) / 2); }
-  static Tensor up(const Tensor& both) { return both.narrow(1, both.size(1) / 2, both.size(1) / 2); }
 };
 
 // ---- The border -----------------------------------------------------------------------------------------------------
@@ -522,7 +485,7 @@ Tensor* neftpipe_attention_half(const Tensor* x, const Tensor* norm, const Tenso
   return guarded([&] {
     const auto adapter = [&](int i) { return given(adapters[i]); };
     return AttentionHalf::apply(*x, *norm, *qkv, adapter(0), adapter(1), adapter(2), adapter(3), adapter(4), adapter(5),
-                                *o, adapter(6), adapter(7), *cos, *sin, Layout{{lengths, lengths + rows}, heads[0], heads[1], heads[2]}, eps, scaling);
+                                *o, adapter(6), adapter(7), *cos, *sin, Layout{{lengths, lengths + rows}, {heads[0], heads[1], heads[2]}}, eps, scaling);
   });
 }
 

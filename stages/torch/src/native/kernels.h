@@ -1,0 +1,70 @@
+// What a block computes besides its products, on the CPU: attention within rows, norms, rotation, gating.
+//
+// They know numbers in memory, not tensors; who calls them shares their work out among threads. Sums are in f32.
+
+#pragma once
+
+#include <cstdint>
+
+namespace kernels {
+
+// How the heads of a token lie: queries, then keys, then values, `dim` numbers each.
+struct Heads {
+  int64_t queries, keys, dim;
+};
+
+// A row of tokens, and a key head with the query heads that share it.
+struct Row {
+  Heads heads;
+  int64_t tokens, key_head;
+};
+
+// Queries of a row that are at work together: few, since half of the scores of their last keys count for nothing.
+constexpr int64_t BLOCK = 32;
+
+static constexpr int64_t rounded_up(int64_t count, int64_t to = 16) { return (count + to - 1) / to * to; }
+
+// Numbers that attention needs room for.
+static constexpr int64_t room_for(const Row& row) {
+  const int64_t tokens = rounded_up(row.tokens), dim = rounded_up(row.heads.dim);
+  return tokens * (8 * dim + 2 * BLOCK) + BLOCK * dim;
+}
+
+// For numbers of one format, f32 or bf16.
+struct Kernels {
+  // Causal attention: qkv [tokens, width] to mixed [tokens, queries·dim], at this head's places. The logarithms of each
+  // query's sum of exponentials go to `sums`, one query head after the other, `stride` apart.
+  void (*attend)(const Row& row, const void* qkv, void* mixed, float* sums, int64_t stride, float* room);
+
+  // The gradient of qkv at this head's places, from that of mixed.
+  void (*attend_backward)(const Row& row, const void* qkv, const void* mixed, const float* sums, int64_t stride,
+                          const void* dmixed, void* dqkv, float* room);
+
+  // x · w / √(mean(x²) + eps) of rows [rows, width].
+  void (*rms_norm)(const void* x, const void* w, void* y, int64_t rows, int64_t width, float eps);
+
+  // dx = dy + the norm's gradient for x from that of its output, `dnormed`.
+  void (*rms_norm_backward)(const void* dy, const void* dnormed, const void* x, const void* w, void* dx, int64_t rows,
+                            int64_t width, float eps);
+
+  // Turns the first `heads` heads of rows [rows, width] in place, dimension i with i + dim/2, by angles [rows, dim/2];
+  // `turn` is −1 for the way back.
+  void (*rotate)(void* x, const float* cos, const float* sin, int64_t rows, int64_t width, int64_t heads, int64_t dim,
+                 float turn);
+
+  // silu(gate)∘up of rows [rows, 2·width] that hold gate and then up.
+  void (*gate)(const void* both, void* inner, int64_t rows, int64_t width);
+
+  // The gradient of gate and up, from that of silu(gate)∘up; and silu(gate)∘up once more.
+  void (*gate_backward)(const void* both, const void* dinner, void* inner, void* dboth, int64_t rows, int64_t width);
+};
+
+// Both formats, compiled for one set of instructions.
+struct Level {
+  Kernels f32, bf16;
+};
+
+// The widest that this processor has.
+const Level& level();
+
+}  // namespace kernels

@@ -1,0 +1,43 @@
+// The kernels with the instructions that this file is compiled for, as NEFTPIPE_LEVEL.
+
+#include "attention.h"
+#include "rowwise.h"
+
+namespace {
+
+// The kernels take numbers of either format at pointers to anything: that is what a tensor hands out.
+template <typename T>
+constexpr kernels::Kernels of() {
+  using kernels::Row;
+  return {
+      [](const Row& row, const void* qkv, void* mixed, float* sums, int64_t stride, float* room) {
+        attend(row, (const T*)qkv, (T*)mixed, sums, stride, room);
+      },
+      [](const Row& row, const void* qkv, const void* mixed, const float* sums, int64_t stride, const void* dmixed,
+         void* dqkv, float* room) {
+        attend_backward(row, (const T*)qkv, (const T*)mixed, sums, stride, (const T*)dmixed, (T*)dqkv, room);
+      },
+      [](const void* x, const void* w, void* y, int64_t rows, int64_t width, float eps) {
+        rms_norm((const T*)x, (const T*)w, (T*)y, rows, width, eps);
+      },
+      [](const void* dy, const void* dnormed, const void* x, const void* w, void* dx, int64_t rows, int64_t width,
+         float eps) {
+        rms_norm_backward((const T*)dy, (const T*)dnormed, (const T*)x, (const T*)w, (T*)dx, rows, width, eps);
+      },
+      [](void* x, const float* cos, const float* sin, int64_t rows, int64_t width, int64_t heads, int64_t dim,
+         float turn) { rotate((T*)x, cos, sin, rows, width, heads, dim, turn); },
+      [](const void* both, void* inner, int64_t rows, int64_t width) { gate((const T*)both, (T*)inner, rows, width); },
+      [](const void* both, const void* dinner, void* inner, void* dboth, int64_t rows, int64_t width) {
+        gate_backward((const T*)both, (const T*)dinner, (T*)inner, (T*)dboth, rows, width);
+      },
+  };
+}
+
+}  // namespace
+
+namespace kernels {
+
+extern const Level NEFTPIPE_LEVEL;
+const Level NEFTPIPE_LEVEL = {of<float>(), of<Bf16>()};
+
+}  // namespace kernels

@@ -1,0 +1,95 @@
+// Norms, rotation and gating: what looks at one token at a time.
+
+#pragma once
+
+#include "lanes.h"
+
+namespace {
+
+// 1/√(mean(x²) + eps).
+template <typename T>
+float inverse_root_mean_square(const T* x, int64_t width, float eps) {
+  Floats squares = {};
+  for (int64_t i = 0; i < width; i += COUNT) {
+    const Floats here = load(x + i, width - i);
+    squares += here * here;
+  }
+  return 1 / __builtin_sqrtf(sum(squares) / float(width) + eps);
+}
+
+template <typename T>
+void rms_norm(const T* x, const T* w, T* y, int64_t rows, int64_t width, float eps) {
+  for (int64_t row = 0; row < rows; row++, x += width, y += width) {
+    const float r = inverse_root_mean_square(x, width, eps);
+    for (int64_t i = 0; i < width; i += COUNT) {
+      store(load(x + i, width - i) * r * load(w + i, width - i), y + i, width - i);
+    }
+  }
+}
+
+// With r = 1/√(mean(x²) + eps) and g = w∘dnormed: dx = dy + r·g − x·r³·(g·x)/width.
+template <typename T>
+void rms_norm_backward(const T* dy, const T* dnormed, const T* x, const T* w, T* dx, int64_t rows,
+                                        int64_t width, float eps) {
+  for (int64_t row = 0; row < rows; row++, dy += width, dnormed += width, x += width, dx += width) {
+    const float r = inverse_root_mean_square(x, width, eps);
+    Floats dots = {};
+    for (int64_t i = 0; i < width; i += COUNT) {
+      dots += load(dnormed + i, width - i) * load(w + i, width - i) * load(x + i, width - i);
+    }
+    const float back = r * r * r * sum(dots) / float(width);
+    for (int64_t i = 0; i < width; i += COUNT) {
+      const int64_t left = width - i;
+      const Floats g = load(dnormed + i, left) * load(w + i, left);
+      store(load(dy + i, left) + g * r - load(x + i, left) * back, dx + i, left);
+    }
+  }
+}
+
+template <typename T>
+void rotate(T* x, const float* cos, const float* sin, int64_t rows, int64_t width, int64_t heads,
+                             int64_t dim, float turn) {
+  const int64_t half = dim / 2;
+  for (int64_t row = 0; row < rows; row++, x += width, cos += half, sin += half) {
+    for (int64_t head = 0; head < heads; head++) {
+      T *a = x + head * dim, *b = a + half;
+      for (int64_t i = 0; i < half; i += COUNT) {
+        const int64_t left = half - i;
+        const Floats c = load(cos + i, left), s = load(sin + i, left) * turn;
+        const Floats first = load(a + i, left), second = load(b + i, left);
+        store(first * c - second * s, a + i, left);
+        store(second * c + first * s, b + i, left);
+      }
+    }
+  }
+}
+
+Floats sigmoid(Floats x) { return 1.0f / (1.0f + exp(-x)); }
+
+template <typename T>
+void gate(const T* both, T* inner, int64_t rows, int64_t width) {
+  for (int64_t row = 0; row < rows; row++, both += 2 * width, inner += width) {
+    for (int64_t i = 0; i < width; i += COUNT) {
+      const int64_t left = width - i;
+      const Floats g = load(both + i, left);
+      store(g * sigmoid(g) * load(both + width + i, left), inner + i, left);
+    }
+  }
+}
+
+// silu(g) = g·σ(g), its slope σ(g)·(1 + g·(1 − σ(g))).
+template <typename T>
+void gate_backward(const T* both, const T* dinner, T* inner, T* dboth, int64_t rows, int64_t width) {
+  for (int64_t row = 0; row < rows; row++, both += 2 * width, dboth += 2 * width, inner += width, dinner += width) {
+    for (int64_t i = 0; i < width; i += COUNT) {
+      const int64_t left = width - i;
+      const Floats g = load(both + i, left), up = load(both + width + i, left), d = load(dinner + i, left);
+      const Floats s = sigmoid(g), silu = g * s;
+      store(silu * up, inner + i, left);
+      store(d * up * s * (1.0f + g * (1.0f - s)), dboth + i, left);
+      store(d * silu, dboth + width + i, left);
+    }
+  }
+}
+
+}  // namespace
