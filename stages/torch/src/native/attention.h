@@ -8,44 +8,15 @@
 #pragma once
 
 #include "kernels.h"
-#include "lanes.h"
+#include "tile.h"
 
 namespace {
 
 using kernels::rounded_up;
 using kernels::Row;
 
-constexpr int64_t TILE_ROWS = 8;
 // Queries that are at work together: few, since half of the scores of the last block of keys count for nothing.
 constexpr int64_t BLOCK = kernels::BLOCK;
-
-// c[8, 16·COLUMNS] = Σₖ a[m·am + k·ak] · b[k, n], or added to what c holds.
-template <int COLUMNS>
-void tile(int64_t depth, const float* a, int64_t am, int64_t ak, const float* b, int64_t bs, float* c,
-                        int64_t cs, bool add) {
-  Floats sums[TILE_ROWS][COLUMNS];
-#pragma GCC unroll 8
-  for (int m = 0; m < TILE_ROWS; m++) {
-#pragma GCC unroll 2
-    for (int n = 0; n < COLUMNS; n++) sums[m][n] = add ? load(c + m * cs + n * COUNT) : Floats{};
-  }
-  for (int64_t k = 0; k < depth; k++) {
-    Floats right[COLUMNS];
-#pragma GCC unroll 2
-    for (int n = 0; n < COLUMNS; n++) right[n] = load(b + k * bs + n * COUNT);
-#pragma GCC unroll 8
-    for (int m = 0; m < TILE_ROWS; m++) {
-      const Floats left = all(a[m * am + k * ak]);
-#pragma GCC unroll 2
-      for (int n = 0; n < COLUMNS; n++) sums[m][n] += left * right[n];
-    }
-  }
-#pragma GCC unroll 8
-  for (int m = 0; m < TILE_ROWS; m++) {
-#pragma GCC unroll 2
-    for (int n = 0; n < COLUMNS; n++) store(sums[m][n], c + m * cs + n * COUNT);
-  }
-}
 
 // A matrix [rows, columns], row by row.
 struct Matrix {

@@ -1,4 +1,5 @@
-// What a block computes besides its products, on the CPU: attention within rows, norms, rotation, gating.
+// What a block computes besides its products, on the CPU: attention within rows, norms, rotation, gating, the
+// gradients of adapters.
 //
 // They know numbers in memory, not tensors; who calls them shares their work out among threads. Sums are in f32.
 
@@ -57,6 +58,11 @@ struct Kernels {
 
   // The gradient of gate and up, from that of silu(gate)∘up; and silu(gate)∘up once more.
   void (*gate_backward)(const void* both, const void* dinner, void* inner, void* dboth, int64_t rows, int64_t width);
+
+  // out [rank, columns] = thinᵀ · wide, of thin [tokens, rank] with the rank a multiple of 8, and wide [tokens, columns]
+  // with rows `wide_stride` apart.
+  void (*thin_product)(const float* thin, const void* wide, int64_t wide_stride, float* out, int64_t out_stride,
+                       int64_t tokens, int64_t rank, int64_t columns);
 };
 
 // Both formats, compiled for one set of instructions.

@@ -2,6 +2,7 @@
 
 #include "attention.h"
 #include "rowwise.h"
+#include "thin.h"
 
 namespace {
 
@@ -29,6 +30,10 @@ constexpr kernels::Kernels of() {
       [](const void* both, void* inner, int64_t rows, int64_t width) { gate((const T*)both, (T*)inner, rows, width); },
       [](const void* both, const void* dinner, void* inner, void* dboth, int64_t rows, int64_t width) {
         gate_backward((const T*)both, (const T*)dinner, (T*)inner, (T*)dboth, rows, width);
+      },
+      [](const float* thin, const void* wide, int64_t wide_stride, float* out, int64_t out_stride, int64_t tokens,
+         int64_t rank, int64_t columns) {
+        thin_product(thin, (const T*)wide, wide_stride, out, out_stride, tokens, rank, columns);
       },
   };
 }

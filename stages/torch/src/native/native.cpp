@@ -88,118 +88,7 @@ struct FrozenProduct : Function<FrozenProduct> {
   }
 };
 
-// ---- Projections with adapters --------------------------------------------------------------------------------------
-
-// A [rank, in] and B [outputs, rank] of a projection, as trained; undefined where it has no adapter.
-struct LowRank {
-  Tensor a, b;
-  int64_t outputs;
-};
-
-struct Gradients {
-  Tensor a, b;
-};
-
-// Projections of one input as a single product: y = x·Wᵀ + s·(x·Aᵀ)·Bᵀ, rows of W and y by projection.
-//
-// The adapters' part is added to the accumulated product before it is rounded: in bf16 it would else be lost wherever it
-// is smaller than half a unit in the last place of x·Wᵀ.
-class Adapted {
- public:
-  Adapted(const Tensor& weight, std::vector<LowRank> adapters, double scaling)
-      : weight_(weight), adapters_(std::move(adapters)), scaling_(scaling) {
-    int64_t output = 0;
-    std::vector<Tensor> all;
-    for (const LowRank& it : adapters_) {
-      places_.push_back({output, ranks_, it.outputs, it.a.defined() ? it.a.size(0) : 0});
-      output += it.outputs;
-      if (!it.a.defined()) continue;
-      ranks_ += it.a.size(0);
-      all.push_back(it.a.to(weight.scalar_type()));
-      b_.push_back(it.b.to(weight.scalar_type()));
-    }
-    if (ranks_ > 0) a_ = at::cat(all);  // [R, in]
-  }
-
-  // y [N, out]; leaves s·x·Aᵀ [N, R] in `low` for the backward pass.
-  Tensor forward(const Tensor& x, Tensor& low) const {
-    if (ranks_ == 0) return product(x, weight_);
-    low = product(x, a_).mul_(scaling_);
-    return product_plus(x, weight_, spread(low));
-  }
-
-  // The gradients of x [N, in] and of s·x·Aᵀ [N, R], from that of y.
-  Tensor backward(const Tensor& dy, Tensor& dlow, bool wants_input) const {
-    if (ranks_ > 0) {
-      dlow = at::empty({dy.size(0), ranks_}, dy.options());
-      size_t at = 0;
-      for (const Place& it : places_) {
-        if (it.rank == 0) continue;
-        Tensor part = dlow.narrow(1, it.low, it.rank);
-        at::mm_out(part, dy.narrow(1, it.output, it.outputs), b_[at++]);
-      }
-      dlow.mul_(scaling_);
-    }
-    if (!wants_input) return {};
-    if (ranks_ == 0) return product(dy, weight_.t());
-    return product_plus(dy, weight_.t(), dlow.mm(a_));
-  }
-
-  // The gradients of each projection's adapter, in the adapters' number format.
-  std::vector<Gradients> gradients(const Tensor& x, const Tensor& dy, const Tensor& low, const Tensor& dlow) const {
-    std::vector<Gradients> found(adapters_.size());
-    if (ranks_ == 0) return found;
-    const Tensor da = dlow.t().mm(x);  // [R, in]
-    for (size_t i = 0; i < places_.size(); i++) {
-      const Place& it = places_[i];
-      if (it.rank == 0) continue;
-      const auto kind = adapters_[i].a.scalar_type();
-      const Tensor db = dy.narrow(1, it.output, it.outputs).t().mm(low.narrow(1, it.low, it.rank));
-      found[i] = {da.narrow(0, it.low, it.rank).to(kind), db.to(kind)};
-    }
-    return found;
-  }
-
- private:
-  struct Place {
-    int64_t output, low, outputs, rank;
-  };
-
-  // s·(x·Aᵀ)·Bᵀ [N, out] of all projections.
-  Tensor spread(const Tensor& low) const {
-    Tensor delta = at::empty({low.size(0), weight_.size(0)}, low.options());
-    size_t at = 0;
-    for (const Place& it : places_) {
-      Tensor part = delta.narrow(1, it.output, it.outputs);
-      if (it.rank == 0) {
-        part.zero_();
-      } else {
-        at::mm_out(part, low.narrow(1, it.low, it.rank), b_[at++].t());
-      }
-    }
-    return delta;
-  }
-
-  Tensor weight_, a_;
-  std::vector<LowRank> adapters_;
-  std::vector<Tensor> b_;
-  std::vector<Place> places_;
-  double scaling_;
-  int64_t ranks_ = 0;
-};
-
-Adapted single(const Tensor& weight, const variable_list& adapter, double scaling) {
-  return Adapted(weight, {{adapter[0], adapter[1], weight.size(0)}}, scaling);
-}
-
-// Undefined tensors for absent ones.
-variable_list present(const std::vector<Maybe>& tensors) {
-  variable_list all;
-  for (const Maybe& it : tensors) all.push_back(it.value_or(Tensor()));
-  return all;
-}
-
-// ---- Norm, rotation, gating and attention ---------------------------------------------------------------------------
+// ---- Kernels --------------------------------------------------------------------------------------------------------
 
 const kernels::Kernels& kernels_for(const Tensor& x) {
   TORCH_CHECK(x.is_contiguous() && x.device().is_cpu(), "a block is computed on the CPU, in order");
@@ -211,15 +100,133 @@ const kernels::Kernels& kernels_for(const Tensor& x) {
 // Tokens that are worth a thread.
 constexpr int64_t GRAIN = 16;
 
-// Numbers of a tensor [N, width] from row `row` on.
+// Numbers of a tensor [N, width] from row `row` on, or from a place in it.
 struct Numbers {
   const Tensor& of;
 
-  const void* operator[](int64_t row) const {
-    return static_cast<const char*>(of.const_data_ptr()) + row * of.size(1) * of.element_size();
+  const void* from(int64_t row, int64_t column) const {
+    return static_cast<const char*>(of.const_data_ptr()) + (row * of.size(1) + column) * of.element_size();
   }
+  const void* operator[](int64_t row) const { return from(row, 0); }
   void* at(int64_t row) const { return const_cast<void*>((*this)[row]); }
 };
+
+// ---- Projections with adapters --------------------------------------------------------------------------------------
+
+// Where a projection's adapter stands among those of one product: its first output and how many, its first rank and how
+// many (none where it has no adapter).
+struct Place {
+  int64_t output, outputs, low, rank;
+};
+
+struct Gradients {
+  Tensor a, b;
+};
+
+// Projections of one input as a single product: y = x·Wᵀ + (x·Aᵀ)·(s·B)ᵀ, rows of W and y by projection; A of all adapters
+// one below the other [R, in], s·B of each on the diagonal of [out, R].
+//
+// The adapters' part is added to the accumulated product before it is rounded: in bf16 it would else be lost wherever it
+// is smaller than half a unit in the last place of x·Wᵀ.
+class Adapted {
+ public:
+  Tensor weight, a, b;
+
+  // adapters: A [rank, in] and B [outputs, rank] of each, as trained; undefined where it has none.
+  Adapted(const Tensor& weight, const variable_list& adapters, const std::vector<int64_t>& outputs, double scaling)
+      : weight(weight), scaling_(scaling) {
+    int64_t output = 0, ranks = 0;
+    for (size_t i = 0; i < outputs.size(); i++) {
+      const Tensor& it = adapters[2 * i];
+      const int64_t rank = it.defined() ? it.size(0) : 0;
+      places_.push_back({output, outputs[i], ranks, rank});
+      output += outputs[i];
+      ranks += rank;
+    }
+    if (ranks == 0) return;
+    a = at::empty({ranks, weight.size(1)}, weight.options());
+    b = at::zeros({output, ranks}, weight.options());
+    for (size_t i = 0; i < places_.size(); i++) {
+      const auto& [output, outputs, low, rank] = places_[i];
+      if (rank == 0) continue;
+      a.narrow(0, low, rank).copy_(adapters[2 * i]);
+      b.narrow(0, output, outputs).narrow(1, low, rank).copy_(adapters[2 * i + 1] * scaling);
+    }
+  }
+
+  // As kept by a forward pass.
+  Adapted(const Tensor& weight, const Tensor& a, const Tensor& b, const std::vector<int64_t>& places, double scaling)
+      : weight(weight), a(a), b(b), scaling_(scaling) {
+    for (size_t i = 0; i < places.size(); i += 4) {
+      places_.push_back({places[i], places[i + 1], places[i + 2], places[i + 3]});
+    }
+  }
+
+  std::vector<int64_t> places() const {
+    std::vector<int64_t> all;
+    for (const Place& it : places_) all.insert(all.end(), {it.output, it.outputs, it.low, it.rank});
+    return all;
+  }
+
+  // y [N, out]; leaves x·Aᵀ [N, R] in `low` for the backward pass.
+  Tensor forward(const Tensor& x, Tensor& low) const {
+    if (!a.defined()) return product(x, weight);
+    low = product(x, a);
+    return product_plus(x, weight, product(low, b));
+  }
+
+  // The gradients of x [N, in] and of x·Aᵀ [N, R], from that of y.
+  Tensor backward(const Tensor& dy, Tensor& dlow, bool wants_input) const {
+    if (a.defined()) dlow = product(dy, b.t());
+    if (!wants_input) return {};
+    return a.defined() ? product_plus(dy, weight.t(), product(dlow, a.t())) : product(dy, weight.t());
+  }
+
+  // The gradients of each projection's adapter, in f32.
+  std::vector<Gradients> gradients(const Tensor& x, const Tensor& dy, const Tensor& low, const Tensor& dlow) const {
+    std::vector<Gradients> found;
+    for (const auto& [output, outputs, first, rank] : places_) {
+      if (rank == 0) {
+        found.push_back({});
+        continue;
+      }
+      const Tensor da = thin_product(dlow.narrow(1, first, rank), x, 0, x.size(1));
+      const Tensor db = thin_product(low.narrow(1, first, rank), dy, output, outputs).mul_(scaling_);
+      found.push_back({da, db.t()});
+    }
+    return found;
+  }
+
+ private:
+  // thinᵀ · wide [rank, columns] over all tokens, of columns of `wide` from `first` on.
+  static Tensor thin_product(const Tensor& thin, const Tensor& wide, int64_t first, int64_t columns) {
+    constexpr int64_t STRIP = 64;
+    const int64_t tokens = thin.size(0), rank = thin.size(1), filled = kernels::rounded_up(rank, 8);
+    const auto numbers = thin.options().dtype(at::kFloat);
+    Tensor left = at::zeros({tokens, filled}, numbers);
+    left.narrow(1, 0, rank).copy_(thin);
+    const Tensor out = at::empty({filled, columns}, numbers);
+    const auto& kernel = kernels_for(wide);
+    at::parallel_for(0, (columns + STRIP - 1) / STRIP, 1, [&](int64_t from, int64_t to) {
+      const int64_t start = from * STRIP, count = std::min(to * STRIP, columns) - start;
+      kernel.thin_product(left.const_data_ptr<float>(), Numbers{wide}.from(0, first + start), wide.size(1),
+                          out.mutable_data_ptr<float>() + start, columns, tokens, filled, count);
+    });
+    return out.narrow(0, 0, rank);
+  }
+
+  std::vector<Place> places_;
+  double scaling_;
+};
+
+// Undefined tensors for absent ones.
+variable_list present(const std::vector<Maybe>& tensors) {
+  variable_list all;
+  for (const Maybe& it : tensors) all.push_back(it.value_or(Tensor()));
+  return all;
+}
+
+// ---- Norm, rotation, gating and attention ---------------------------------------------------------------------------
 
 // x · w / √(mean(x²) + eps) over the last axis of [N, width].
 Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
@@ -336,16 +343,20 @@ struct AttentionHalf : Function<AttentionHalf> {
                         const Maybe& aq, const Maybe& bq, const Maybe& ak, const Maybe& bk, const Maybe& av,
                         const Maybe& bv, const Tensor& o_weight, const Maybe& ao, const Maybe& bo,
                         const Tensor& cos, const Tensor& sin, Layout layout, double eps, double scaling) {
-    Tensor low, low_o;
-    Tensor qkv = joined(qkv_weight, present({aq, bq, ak, bk, av, bv}), layout, scaling).forward(rms_norm(x, norm, eps), low);
+    const auto [queries, keys, dim] = layout.heads;
+    const Adapted read(qkv_weight, present({aq, bq, ak, bk, av, bv}), {queries * dim, keys * dim, keys * dim}, scaling);
+    const Adapted write(o_weight, present({ao, bo}), {o_weight.size(0)}, scaling);
+    Tensor low, low_o, sums;
+    const Tensor qkv = read.forward(rms_norm(x, norm, eps), low);
     rotate_(qkv, cos, sin, layout.heads, 1);
-    Tensor sums;
     const Tensor mixed = attend(qkv, layout, sums);
-    Tensor y = single(o_weight, present({ao, bo}), scaling).forward(mixed, low_o).add_(x);
-    ctx->save_for_backward(present({x, norm, qkv_weight, aq, bq, ak, bk, av, bv, o_weight, ao, bo, cos, sin, low, low_o,
-                                    qkv, mixed, sums}));
+    Tensor y = write.forward(mixed, low_o).add_(x);
+    ctx->save_for_backward({x, norm, qkv_weight, read.a, read.b, o_weight, write.a, write.b, cos, sin, low, low_o, qkv,
+                            mixed, sums});
     ctx->saved_data["lengths"] = layout.lengths;
-    ctx->saved_data["heads"] = std::vector<int64_t>{layout.heads.queries, layout.heads.keys, layout.heads.dim};
+    ctx->saved_data["heads"] = std::vector<int64_t>{queries, keys, dim};
+    ctx->saved_data["reads"] = read.places();
+    ctx->saved_data["writes"] = write.places();
     ctx->saved_data["eps"] = eps;
     ctx->saved_data["scaling"] = scaling;
     return y;
@@ -353,35 +364,29 @@ struct AttentionHalf : Function<AttentionHalf> {
 
   static variable_list backward(AutogradContext* ctx, const variable_list& received) {
     const variable_list saved = ctx->get_saved_variables();
-    const Tensor &x = saved[0], &norm = saved[1], &cos = saved[12], &sin = saved[13], &low = saved[14],
-                 &low_o = saved[15], &qkv = saved[16], &mixed = saved[17], &sums = saved[18];
-    const auto heads = ctx->saved_data["heads"].toIntVector();
-    const Layout layout{ctx->saved_data["lengths"].toIntVector(), {heads[0], heads[1], heads[2]}};
+    const Tensor &x = saved[0], &norm = saved[1], &cos = saved[8], &sin = saved[9], &low = saved[10],
+                 &low_o = saved[11], &qkv = saved[12], &mixed = saved[13], &sums = saved[14];
+    const auto numbers = [&](const char* name) { return ctx->saved_data[name].toIntVector(); };
+    const auto heads = numbers("heads");
+    const Layout layout{numbers("lengths"), {heads[0], heads[1], heads[2]}};
     const double eps = ctx->saved_data["eps"].toDouble(), scaling = ctx->saved_data["scaling"].toDouble();
+    const Adapted read(saved[2], saved[3], saved[4], numbers("reads"), scaling);
+    const Adapted write(saved[5], saved[6], saved[7], numbers("writes"), scaling);
     const Tensor dy = received[0].contiguous();
 
     Tensor dlow_o, dlow;
-    const Adapted o = single(saved[9], {saved[10], saved[11]}, scaling);
-    const Tensor dmixed = o.backward(dy, dlow_o, true);
-    const auto found_o = o.gradients(mixed, dy, low_o, dlow_o);
-    Tensor dqkv = attend_backward(dmixed, qkv, mixed, sums, layout);
+    const Tensor dmixed = write.backward(dy, dlow_o, true);
+    const auto found_o = write.gradients(mixed, dy, low_o, dlow_o);
+    const Tensor dqkv = attend_backward(dmixed, qkv, mixed, sums, layout);
     rotate_(dqkv, cos, sin, layout.heads, -1);
 
     const bool wants_input = ctx->needs_input_grad(0);
-    const Adapted all = joined(saved[2], {saved[3], saved[4], saved[5], saved[6], saved[7], saved[8]}, layout, scaling);
-    const Tensor dnormed = all.backward(dqkv, dlow, wants_input);
-    const auto found = all.gradients(rms_norm(x, norm, eps), dqkv, low, dlow);
+    const Tensor dnormed = read.backward(dqkv, dlow, wants_input);
+    const auto found = read.gradients(rms_norm(x, norm, eps), dqkv, low, dlow);
     const Tensor dx = wants_input ? input_gradient(dy, dnormed, x, norm, eps) : Tensor();
     const Tensor none;
     return {dx,   none,         none,         found[0].a, found[0].b, found[1].a, found[1].b, found[2].a, found[2].b,
             none, found_o[0].a, found_o[0].b, none,       none,       none,       none,       none};
-  }
-
-  static Adapted joined(const Tensor& weight, const variable_list& adapters, const Layout& layout, double scaling) {
-    const int64_t queries = layout.heads.queries * layout.heads.dim, keys = layout.heads.keys * layout.heads.dim;
-    return Adapted(weight,
-                   {{adapters[0], adapters[1], queries}, {adapters[2], adapters[3], keys}, {adapters[4], adapters[5], keys}},
-                   scaling);
   }
 };
 
@@ -392,10 +397,16 @@ struct MlpHalf : Function<MlpHalf> {
   static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& norm, const Tensor& gate_up_weight,
                         const Maybe& ag, const Maybe& bg, const Maybe& au, const Maybe& bu,
                         const Tensor& down_weight, const Maybe& ad, const Maybe& bd, double eps, double scaling) {
+    const int64_t inner = down_weight.size(1);
+    const Adapted read(gate_up_weight, present({ag, bg, au, bu}), {inner, inner}, scaling);
+    const Adapted write(down_weight, present({ad, bd}), {down_weight.size(0)}, scaling);
     Tensor low, low_d;
-    const Tensor both = joined(gate_up_weight, present({ag, bg, au, bu}), scaling).forward(rms_norm(x, norm, eps), low);
-    Tensor y = single(down_weight, present({ad, bd}), scaling).forward(gated(both), low_d).add_(x);
-    ctx->save_for_backward(present({x, norm, gate_up_weight, ag, bg, au, bu, down_weight, ad, bd, low, low_d, both}));
+    const Tensor both = read.forward(rms_norm(x, norm, eps), low);
+    Tensor y = write.forward(gated(both), low_d).add_(x);
+    ctx->save_for_backward(
+        {x, norm, gate_up_weight, read.a, read.b, down_weight, write.a, write.b, low, low_d, both});
+    ctx->saved_data["reads"] = read.places();
+    ctx->saved_data["writes"] = write.places();
     ctx->saved_data["eps"] = eps;
     ctx->saved_data["scaling"] = scaling;
     return y;
@@ -403,30 +414,24 @@ struct MlpHalf : Function<MlpHalf> {
 
   static variable_list backward(AutogradContext* ctx, const variable_list& received) {
     const variable_list saved = ctx->get_saved_variables();
-    const Tensor &x = saved[0], &norm = saved[1], &low = saved[10], &low_d = saved[11], &both = saved[12];
+    const Tensor &x = saved[0], &norm = saved[1], &low = saved[8], &low_d = saved[9], &both = saved[10];
+    const auto numbers = [&](const char* name) { return ctx->saved_data[name].toIntVector(); };
     const double eps = ctx->saved_data["eps"].toDouble(), scaling = ctx->saved_data["scaling"].toDouble();
+    const Adapted read(saved[2], saved[3], saved[4], numbers("reads"), scaling);
+    const Adapted write(saved[5], saved[6], saved[7], numbers("writes"), scaling);
     const Tensor dy = received[0].contiguous();
 
-    Tensor dlow_d, dlow;
-    const Adapted down = single(saved[7], {saved[8], saved[9]}, scaling);
-    const Tensor dinner = down.backward(dy, dlow_d, true);
-    Tensor inner;
-    const Tensor dboth = gated_backward(dinner, both, inner);
-    const auto found_d = down.gradients(inner, dy, low_d, dlow_d);
+    Tensor dlow_d, dlow, inner;
+    const Tensor dboth = gated_backward(write.backward(dy, dlow_d, true), both, inner);
+    const auto found_d = write.gradients(inner, dy, low_d, dlow_d);
 
     const bool wants_input = ctx->needs_input_grad(0);
-    const Adapted all = joined(saved[2], {saved[3], saved[4], saved[5], saved[6]}, scaling);
-    const Tensor dnormed = all.backward(dboth, dlow, wants_input);
-    const auto found = all.gradients(rms_norm(x, norm, eps), dboth, low, dlow);
+    const Tensor dnormed = read.backward(dboth, dlow, wants_input);
+    const auto found = read.gradients(rms_norm(x, norm, eps), dboth, low, dlow);
     const Tensor dx = wants_input ? input_gradient(dy, dnormed, x, norm, eps) : Tensor();
     const Tensor none;
     return {dx,   none,         none,         found[0].a, found[0].b, found[1].a,
             found[1].b, none, found_d[0].a, found_d[0].b, none, none};
-  }
-
-  static Adapted joined(const Tensor& weight, const variable_list& adapters, double scaling) {
-    const int64_t inner = weight.size(0) / 2;
-    return Adapted(weight, {{adapters[0], adapters[1], inner}, {adapters[2], adapters[3], inner}}, scaling);
   }
 };
 
