@@ -22,6 +22,7 @@ mod official;
 mod strength;
 
 use fit::{FEATURES, Problem, Row};
+pub use official::DIFFICULTY_FILE;
 pub use strength::Strength;
 
 /// The strength of the data against the penalty that the public fit chose for most models.
@@ -315,7 +316,7 @@ fn fit_and_predict(
     };
     let mut problem = gamed.problem(c);
     judged.iter().for_each(|&(features, share)| problem.add_row(features, 1.0, share));
-    let [length, difficulty, model] = fit::minimise(&problem)?;
+    let [length, difficulty, model] = fit::minimise(&problem, fit::SEEDS[0])?;
     Ok(predict(Weights { length, difficulty, model }, difficulties, c))
 }
 

@@ -258,6 +258,8 @@ def length_control():
         "weighted": y,
         "binary": np.round(y),
         "unread": np.where(np.arange(n) % 7 == 0, np.nan, np.where(np.arange(n) % 5 == 0, 0.5, np.round(y))),
+        # Several C are nearly equal, so that liblinear's seeds decide.
+        "close": 1 / (1 + np.exp(-(-2 * tanh + 0.8 * difficulty - 0.4 + np.random.default_rng(123).normal(0, 0.3, n)))),
     }
     fits = []
     for name, y in judges.items():

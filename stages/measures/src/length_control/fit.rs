@@ -38,8 +38,19 @@ pub(super) struct Row {
 /// scikit-learn's default `tol`.
 const TOLERANCE: f64 = 1e-4;
 
-/// The public fit's generator: `RandomState(123).randint(2**31 - 1)` seeds liblinear.
-const SEED: u32 = 843_828_734;
+/// The public fit's generator, `RandomState(123).randint(2**31 - 1)`, seeds liblinear anew for every C that is tried in a row.
+pub(super) const SEEDS: [u32; 10] = [
+    843_828_734,
+    914_636_141,
+    1_228_959_102,
+    1_840_268_610,
+    974_319_580,
+    819_844_194,
+    220_395_238,
+    941_243_409,
+    942_612_051,
+    2_109_339_754,
+];
 
 /// Added to the curvature, so that a coordinate without any can still be divided by.
 const RIDGE: f64 = 1e-12;
@@ -51,9 +62,9 @@ const MAX_HALVINGS: usize = 20;
 /// The share of the first-order decrease that a step must reach.
 const SUFFICIENT: f64 = 0.01;
 
-/// The coefficients where liblinear stops.
-pub(super) fn minimise(problem: &Problem) -> Result<Vector, LengthControlError> {
-    let mut search = Search::new(problem);
+/// The coefficients where liblinear stops, which takes its coordinates in an order drawn from `seed`.
+pub(super) fn minimise(problem: &Problem, seed: u32) -> Result<Vector, LengthControlError> {
+    let mut search = Search::new(problem, seed);
     let mut first_violation = None;
     for _ in 0..MAX_STEPS {
         let model = QuadraticModel::at(problem, search.w);
@@ -83,7 +94,7 @@ struct Search {
 }
 
 impl Search {
-    fn new(problem: &Problem) -> Self {
+    fn new(problem: &Problem, seed: u32) -> Self {
         let [positive, negative] = problem.class_sizes;
         let rows = (positive + negative).max(1) as f64;
         Self {
@@ -94,7 +105,7 @@ impl Search {
             inner_tolerance: 1.0,
             order: std::array::from_fn(|k| k),
             active: FEATURES,
-            random: Mt19937::from_seed(SEED),
+            random: Mt19937::from_seed(seed),
         }
     }
 

@@ -11,7 +11,7 @@ use super::{Gamed, LengthControl, LengthControlError, public_gamed_weight};
 /// The table of the gamed baselines.
 pub(super) const GAMED_FILE: &str = "df_gamed.csv";
 /// The table of difficulties.
-pub(super) const DIFFICULTY_FILE: &str = "instruction_difficulty.csv";
+pub const DIFFICULTY_FILE: &str = "instruction_difficulty.csv";
 
 /// The length control of a set with these instructions, in its order. Difficulties are those of the gamed rows, as in the
 /// public fit; of the other table where the gamed rows have none.

@@ -21,7 +21,7 @@ impl Default for Strength {
     }
 }
 
-const VALUES: usize = 10;
+const VALUES: usize = fit::SEEDS.len();
 const FOLDS: usize = 5;
 /// Probabilities are kept this far from 0 and 1.
 const EPSILON: f64 = 1e-15;
@@ -48,8 +48,9 @@ pub(super) fn choose(gamed: &Gamed, judged: &[([f64; FEATURES], f64)]) -> Result
     let rows: Vec<Known> =
         gamed.features.iter().zip(targets).map(gamed_row).chain(judged.iter().map(judged_row)).collect();
     let mut best = (f64::INFINITY, f64::NAN);
-    for c in (0..VALUES).map(|i| 10_f64.powf(-4.0 + 8.0 * i as f64 / (VALUES - 1) as f64)) {
-        let losses = (0..FOLDS).map(|fold| loss_left_out(&rows, fold, c)).sum::<Result<f64, _>>()?;
+    for (i, seed) in fit::SEEDS.into_iter().enumerate() {
+        let c = 10_f64.powf(-4.0 + 8.0 * i as f64 / (VALUES - 1) as f64);
+        let losses = (0..FOLDS).map(|fold| loss_left_out(&rows, fold, c, seed)).sum::<Result<f64, _>>()?;
         if losses < best.0 {
             best = (losses, c);
         }
@@ -58,13 +59,13 @@ pub(super) fn choose(gamed: &Gamed, judged: &[([f64; FEATURES], f64)]) -> Result
 }
 
 /// The mean loss over the rows of a fold of what is fitted to the others.
-fn loss_left_out(rows: &[Known], fold: usize, c: f64) -> Result<f64, LengthControlError> {
+fn loss_left_out(rows: &[Known], fold: usize, c: f64, seed: u32) -> Result<f64, LengthControlError> {
     // Groups of equal size are dealt out from the last to the first.
     let is_left_out = |index: usize| (rows.len() - 1 - index) % FOLDS == fold;
     let mut problem = Problem { rows: Vec::new(), linear: [0.0; FEATURES], c, class_sizes: [0; 2] };
     let (left_out, taken): (Vec<_>, Vec<_>) = rows.iter().enumerate().partition(|&(index, _)| is_left_out(index));
     taken.iter().for_each(|(_, row)| problem.add_row(row.features, row.weight, row.target));
-    let w = fit::minimise(&problem)?;
+    let w = fit::minimise(&problem, seed)?;
     let loss = |row: &Known| {
         let logit: f64 = w.iter().zip(row.features).map(|(w, x)| w * x).sum();
         let p = sigmoid(logit).clamp(EPSILON, 1.0 - EPSILON);
