@@ -63,10 +63,12 @@ fn bring_into(job: &Job, scratch: &Path) -> Result<Success, Halt> {
     let out = job.output(OUTPUT)?;
     let normalised = normalise::run(job, &params, &fetched.files, &out)?;
     fs::remove_dir_all(scratch).map_err(|error| io_failure("remove", scratch, &error))?;
+    let mut measured = fetched.measured;
+    measured.extend(normalised.figures.measured);
     Ok(Success {
         outputs: [(OUTPUT.to_owned(), normalised.artifact)].into_iter().collect(),
-        metrics: normalised.metrics,
-        measured: fetched.measured,
+        metrics: normalised.figures.metrics,
+        measured,
         provenance: provenance(crate::NAME, crate::VERSION, job.request.threads),
         resolved: fetched.resolved.map(|resolved| resolved.to_value()),
     })

@@ -1,4 +1,6 @@
-//! A dataset: rows of the known formats become `rows.jsonl`, with an account of them in `dataset.json`.
+//! A dataset: rows of the known formats become `rows.jsonl`, counted in `dataset.json`.
+//!
+//! Equal rows are equal bytes, whatever files they came in: of those the record of the work tells, and not the artifact.
 //!
 //! A row that lacks a field or has another type in its place is an error that names file, row and field: the file is not
 //! what the pipeline says. A row that is well-formed but cannot be trained on is dropped and counted, by reason.
@@ -8,16 +10,16 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use neftpipe_protocol::Failure;
-use neftpipe_protocol::artifact::{DatasetRow, Metrics};
+use neftpipe_protocol::artifact::DatasetRow;
 use neftpipe_protocol::params::DownloadParams;
 use neftpipe_protocol::params::download::DatasetFormat;
 use neftpipe_protocol::worker::{Job, write_json};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::formats::{Converted, convert};
 use super::lines::Lines;
-use super::{figures, identify, list};
+use super::{Figures, figures, identify, list};
 use crate::download::Halt;
 use crate::download::rows::{self, Storage};
 use crate::download::source::SourceFile;
@@ -25,12 +27,10 @@ use crate::download::source::SourceFile;
 /// `dataset.json`.
 #[derive(Debug, Serialize)]
 struct DatasetInfo {
-    format: DatasetFormat,
     /// Rows written.
     rows: u64,
     /// Rows read and left out, by reason.
     dropped: BTreeMap<&'static str, u64>,
-    files: Vec<FileInfo>,
 }
 
 /// A file that rows were read from.
@@ -45,16 +45,17 @@ struct FileInfo {
 ///
 /// # Errors
 /// No rows, or rows that are not of the format.
-pub fn write(job: &Job, params: &DownloadParams, files: &[SourceFile], out: &Path) -> Result<Metrics, Halt> {
+pub fn write(job: &Job, params: &DownloadParams, files: &[SourceFile], out: &Path) -> Result<Figures, Halt> {
     let files = row_files(files)?;
     let format = format(params, &files)?;
     let mut lines = Lines::create(job, out.join("rows.jsonl"), params.limit)?;
-    let mut info = DatasetInfo { format, rows: 0, dropped: BTreeMap::new(), files: Vec::new() };
+    let mut info = DatasetInfo { rows: 0, dropped: BTreeMap::new() };
+    let mut sources = Vec::new();
     for file in &files {
         let before = lines.written();
         let ended = read(params, format, file, &mut lines, &mut info.dropped)?;
         lines.check_stop()?;
-        info.files.push(FileInfo { path: file.name.clone(), rows: lines.written() - before });
+        sources.push(FileInfo { path: file.name.clone(), rows: lines.written() - before });
         if ended.is_break() {
             break;
         }
@@ -65,7 +66,10 @@ pub fn write(job: &Job, params: &DownloadParams, files: &[SourceFile], out: &Pat
     }
     write_json(&out.join("dataset.json"), &info)?;
     let dropped = info.dropped.iter().map(|(&reason, &count)| (reason.to_owned(), Value::from(count))).collect();
-    Ok(figures([("rows", Value::from(info.rows)), ("dropped", Value::Object(dropped))]))
+    Ok(Figures {
+        metrics: figures([("rows", Value::from(info.rows)), ("dropped", Value::Object(dropped))]),
+        measured: figures([("format", json!(format)), ("files", json!(sources))]),
+    })
 }
 
 fn read(

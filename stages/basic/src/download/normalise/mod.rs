@@ -32,8 +32,23 @@ pub use identify::narrow;
 pub struct Normalised {
     /// What it is.
     pub artifact: ArtifactType,
-    /// Figures that the same files always give.
+    /// Its figures.
+    pub figures: Figures,
+}
+
+/// Figures of an artifact.
+#[derive(Debug, Default)]
+pub struct Figures {
+    /// What the same rows always give.
     pub metrics: Metrics,
+    /// What also tells which files they came in.
+    pub measured: Metrics,
+}
+
+impl From<Metrics> for Figures {
+    fn from(metrics: Metrics) -> Self {
+        Self { metrics, measured: Metrics::new() }
+    }
 }
 
 /// Writes the artifact that these files are into `out`.
@@ -42,15 +57,15 @@ pub struct Normalised {
 /// Files that are not what they should be (data), or a disk that does not take them (environment).
 pub fn run(job: &Job, params: &DownloadParams, files: &[SourceFile], out: &Path) -> Result<Normalised, Halt> {
     let artifact = identify::identify(params, files)?;
-    let metrics = match artifact {
-        DownloadAs::Model => model::write(job, files, out)?,
+    let figures = match artifact {
+        DownloadAs::Model => model::write(job, files, out)?.into(),
         DownloadAs::Dataset => dataset::write(job, params, files, out)?,
-        DownloadAs::Prompts => prompts::write(job, params, files, out)?,
-        DownloadAs::Adapter => adapter::write(files, out)?,
-        DownloadAs::Answers => answers::write(job, params, files, out)?,
-        DownloadAs::Files => copy_all(job, files, out)?,
+        DownloadAs::Prompts => prompts::write(job, params, files, out)?.into(),
+        DownloadAs::Adapter => adapter::write(files, out)?.into(),
+        DownloadAs::Answers => answers::write(job, params, files, out)?.into(),
+        DownloadAs::Files => copy_all(job, files, out)?.into(),
     };
-    Ok(Normalised { artifact: artifact.into(), metrics })
+    Ok(Normalised { artifact: artifact.into(), figures })
 }
 
 fn copy_all(job: &Job, files: &[SourceFile], out: &Path) -> Result<Metrics, Halt> {
