@@ -97,6 +97,13 @@ fn a_run_spends_no_more_than_it_may_and_a_plan_counts_what_is_left() {
     assert_eq!((&show["metrics"]["pairs_reused"], &show["metrics"]["n_wins"]), (&json!(3), &json!(4)));
     assert!((show["metrics"]["cost_usd"].as_f64().unwrap() - 1.01).abs() < 1e-9, "{show}");
 
+    // Another model of the same name is asked anew, the first is not forgotten for it.
+    let (name, marked) = ("model: gpt-4-1106-preview", "model: gpt-4-1106-preview, revision: fine-tuned");
+    project.edit("judged.yaml", name, marked);
+    assert_eq!((with_key(&project, &["run", "judged.yaml"]).0, chat.asked().len()), (Some(0), 17));
+    project.edit("judged.yaml", marked, name);
+    assert_eq!((with_key(&project, &["run", "judged.yaml"]).0, chat.asked().len()), (Some(0), 17));
+
     for entry in walkdir::WalkDir::new(project.path()).into_iter().map(Result::unwrap) {
         if entry.file_type().is_file() {
             let text = std::fs::read(entry.path()).unwrap();

@@ -66,14 +66,12 @@ impl Asker {
     pub fn new(params: &JudgeParams, annotators: Digest) -> Option<Self> {
         let (annotator, endpoint) = (params.annotator.as_deref()?, params.endpoint.as_ref()?);
         let custom = serde_json::to_value(&params.custom).expect("parameters serialise");
-        let digest = KeyHasher::new("neftpipe 2026 judging service v1")
-            .add(annotator)
-            .add(&annotators)
-            .add(&custom)
-            .add(&endpoint.model)
-            .add(&params.seed)
-            .finish();
-        Some(Self(digest))
+        let mut hasher = KeyHasher::new("neftpipe 2026 judging service v1");
+        hasher.add(annotator).add(&annotators).add(&custom).add(&endpoint.model).add(&params.seed);
+        if let Some(mark) = endpoint.told_apart_by() {
+            hasher.add(mark);
+        }
+        Some(Self(hasher.finish()))
     }
 
     /// The name under which a comparison is kept, so that it is paid for once.
@@ -85,13 +83,15 @@ impl Asker {
 }
 
 /// Of the parameters that enter a judge's key, those that decide what it says of a comparison. Where a service listens is
-/// none of them: a model is known by its name.
+/// none of them: a model is known by its name, and by what tells it from others of the name.
 pub fn naming_params(key: &Value) -> Value {
     let mut named = Map::new();
     for name in ["annotator", "custom", "precision", "seed"] {
         named.extend(key.get(name).map(|value| (name.to_owned(), value.clone())));
     }
-    named.extend(key.pointer("/endpoint/model").map(|model| ("model".to_owned(), model.clone())));
+    for name in ["model", "revision", "serve"] {
+        named.extend(key.pointer(&format!("/endpoint/{name}")).map(|value| (name.to_owned(), value.clone())));
+    }
     Value::Object(named)
 }
 
@@ -104,4 +104,41 @@ pub struct AskedRow {
     pub choice: Value,
     /// Tokens that it counted.
     pub usage: Usage,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Kind;
+    use crate::params::resolve;
+    use serde_json::json;
+
+    /// What rows are looked for by, and the name of one of them.
+    fn known_by(endpoint: Value) -> (Value, String) {
+        let params = json!({"annotator": "alpaca_eval_gpt4", "endpoint": endpoint});
+        let named = naming_params(&resolve(Kind::Judge, params.clone()).unwrap().key);
+        let asker = Asker::new(&serde_json::from_value(params).unwrap(), Digest::of(b"configs")).unwrap();
+        let [instruction, output_1, output_2] = ["i", "a", "b"].map(str::to_owned);
+        (named, asker.name(&Comparison { instruction, output_1, output_2 }))
+    }
+
+    #[test]
+    fn judgements_are_known_by_the_model_and_not_by_where_it_is() {
+        let here = known_by(json!({"model": "m", "base_url": "http://localhost:8000/v1"}));
+        assert_eq!(here, known_by(json!({"model": "m", "base_url": "https://elsewhere/v1", "key_env": "KEY"})));
+        let others = [
+            json!({"model": "n"}),
+            json!({"model": "m", "revision": "4 bits"}),
+            json!({"model": "m", "revision": "8 bits"}),
+            json!({"model": "m", "serve": "serve m.gguf"}),
+            json!({"model": "m", "serve": "serve n.gguf"}),
+        ]
+        .map(known_by);
+        for (at, other) in others.iter().enumerate() {
+            let before = others[..at].iter().chain([&here]);
+            before.for_each(|one| assert!(one.0 != other.0 && one.1 != other.1, "{other:?}"));
+        }
+        // Who says which it is may start it as he likes.
+        assert_eq!(others[1], known_by(json!({"model": "m", "revision": "4 bits", "serve": "serve -j 2"})));
+    }
 }

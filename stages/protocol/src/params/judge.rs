@@ -68,6 +68,9 @@ pub struct Endpoint {
     pub base_url: Option<String>,
     /// Name of the model there.
     pub model: String,
+    /// What tells it from other models that bear this name: a commit, a quantisation. Without it the command of `serve` does.
+    #[serde(default)]
+    pub revision: Option<String>,
     /// Environment variable that holds the key.
     #[serde(default)]
     pub key_env: Option<String>,
@@ -80,6 +83,13 @@ pub struct Endpoint {
     /// Seconds after which a request is given up and made anew.
     #[serde(default = "patience_seconds")]
     pub timeout_seconds: u64,
+}
+
+impl Endpoint {
+    /// What tells the model from others of its name, where something does.
+    pub fn told_apart_by(&self) -> Option<&str> {
+        self.revision.as_deref().or(self.serve.as_deref())
+    }
 }
 
 fn patience_seconds() -> u64 {
@@ -214,15 +224,8 @@ impl Default for JudgeParams {
 
 impl StageParams for JudgeParams {
     const KIND: Kind = Kind::Judge;
-    const NOT_IN_KEY: &'static [&'static str] = &[
-        "concurrency",
-        "device",
-        "max_cost_usd",
-        "endpoint.key_env",
-        "endpoint.prices",
-        "endpoint.serve",
-        "endpoint.timeout_seconds",
-    ];
+    const NOT_IN_KEY: &'static [&'static str] =
+        &["concurrency", "device", "max_cost_usd", "endpoint.key_env", "endpoint.prices", "endpoint.timeout_seconds"];
 
     /// Without an annotator nothing is compared; a local one asks both orders and draws nothing.
     fn prune(&self, value: &mut Value) {
@@ -235,6 +238,9 @@ impl StageParams for JudgeParams {
             dead.iter().for_each(|path| super::remove(value, path));
         } else {
             super::remove(value, "precision");
+        }
+        if self.endpoint.as_ref().is_some_and(|endpoint| endpoint.revision.is_some()) {
+            super::remove(value, "endpoint.serve");
         }
     }
 
