@@ -84,7 +84,15 @@ fn the_published_gain_is_shown_raw_and_at_equal_length() {
         let bare = project.neftpipe(&bare).exits(0).json();
         let rate = &bare["metrics"]["length_controlled_winrate"];
         assert!(rate.is_f64() && metrics["length_controlled_winrate"] == *rate, "{model}: {metrics}");
+        // Another C tells another rate, and may be chosen as alpaca_eval does.
+        let with = |c: &str| {
+            let bare = ["show", "bare.json", "--length-control", "tables/df_gamed.csv", "--C", c, "--json"];
+            project.neftpipe(&bare).exits(0).json()["metrics"]["length_controlled_winrate"].clone()
+        };
+        assert!(with("2.7826") == *rate && with("0.3") != *rate && with("cv").is_f64(), "{model}");
     }
+    project.neftpipe(&["show", "bare.json", "--length-control", "tables/df_gamed.csv", "--C", "-1"]).exits(2);
+    project.neftpipe(&["show", "bare.json", "--C", "cv"]).exits(2);
     let report = project.neftpipe(&["show", "report", "report.json"]).exits(0);
     assert!(report.stdout.contains("\"length_controlled_winrate\""), "{}", report.stdout);
     let remains = "alpaca-7b-neft against alpaca-7b: +55.0 points by win rate, ";

@@ -4,18 +4,27 @@ use std::fs;
 use std::path::Path;
 
 use neftpipe_measures::leaderboard::{Annotation, leaderboard_line};
-use neftpipe_measures::length_control::{LengthControl, Strength};
+use neftpipe_measures::length_control::{DIFFICULTY_FILE, LengthControl, Strength};
 use neftpipe_protocol::worker::io_failure;
 use neftpipe_protocol::{ArtifactType, Failure};
 use serde_json::Value;
 
 use super::super::Context;
 use super::view::{self, View};
-use super::{file_json, unreadable};
+use super::{answers, file_json, unreadable};
 use crate::cli::CliError;
 use crate::ui::printer::{DIM, HEADING, styled};
 
-pub(super) fn show(context: &Context, path: &Path, control: Option<&Path>) -> Result<(), CliError> {
+/// How the win rate at equal length is found.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Control<'a> {
+    /// Its data.
+    pub file: &'a Path,
+    /// C.
+    pub strength: Strength,
+}
+
+pub(super) fn show(context: &Context, path: &Path, control: Option<Control<'_>>) -> Result<(), CliError> {
     let (artifact, view) = look(path, control)?;
     let name = path.display().to_string();
     if context.printer.is_json() {
@@ -25,7 +34,7 @@ pub(super) fn show(context: &Context, path: &Path, control: Option<&Path>) -> Re
     Ok(context.printer.line(view.text.trim_end())?)
 }
 
-fn look(path: &Path, control: Option<&Path>) -> Result<(ArtifactType, View), Failure> {
+fn look(path: &Path, control: Option<Control<'_>>) -> Result<(ArtifactType, View), Failure> {
     if path.is_dir() {
         let artifact = type_of_folder(path).ok_or_else(|| unreadable(path))?;
         return Ok((artifact, view::view(artifact, path)?));
@@ -36,7 +45,7 @@ fn look(path: &Path, control: Option<&Path>) -> Result<(ArtifactType, View), Fai
     if has("preference") {
         Ok((ArtifactType::Verdict, annotations(path, &bytes, control)?))
     } else if has("output") {
-        Ok((ArtifactType::Answers, view::answers(path)?))
+        Ok((ArtifactType::Answers, answers::view(path)?))
     } else {
         Err(unreadable(path))
     }
@@ -57,12 +66,13 @@ fn type_of_folder(path: &Path) -> Option<ArtifactType> {
 }
 
 /// The leaderboard's figures of a bare annotation file.
-fn annotations(path: &Path, bytes: &[u8], control: Option<&Path>) -> Result<View, Failure> {
+fn annotations(path: &Path, bytes: &[u8], control: Option<Control<'_>>) -> Result<View, Failure> {
     let rows: Vec<Annotation> =
         serde_json::from_slice(bytes).map_err(|error| Failure::data(format!("{}: {error}", path.display())))?;
     let set: Vec<&str> = rows.iter().map(|row| row.instruction.as_str()).collect();
-    let control = control.map(|control| length_control(control, &set)).transpose()?;
-    let line = leaderboard_line(&rows, control.as_ref().map(|control| (control, Strength::default())))
+    let read = |Control { file, strength }| Ok::<_, Failure>((length_control(file, &set)?, strength));
+    let control = control.map(read).transpose()?;
+    let line = leaderboard_line(&rows, control.as_ref().map(|(control, strength)| (control, *strength)))
         .map_err(|error| Failure::data(format!("{}: {error}", path.display())))?;
     let Value::Object(figures) = serde_json::to_value(line).expect("figures serialise") else {
         return Err(unreadable(path));
@@ -71,12 +81,18 @@ fn annotations(path: &Path, bytes: &[u8], control: Option<&Path>) -> Result<View
     Ok(View { text: view::figures_table(&figures), figures })
 }
 
-/// Length control from a file of the JSON form or the official `df_gamed.csv`. `set` is the instructions in its order.
+/// Length control from a file of the JSON form or the official `df_gamed.csv`, perhaps with `instruction_difficulty.csv`
+/// beside it. `set` is the instructions in its order.
 fn length_control(path: &Path, set: &[&str]) -> Result<LengthControl, Failure> {
     let text = fs::read_to_string(path).map_err(|error| io_failure("read", path, &error))?;
     let is_table = path.extension().is_some_and(|extension| extension == "csv");
     let control = match is_table {
-        true => LengthControl::from_files(&[(path.display().to_string(), text)], set),
+        true => {
+            let beside = path.with_file_name(DIFFICULTY_FILE);
+            let difficulty = fs::read_to_string(&beside).map(|text| (beside.display().to_string(), text)).ok();
+            let files = [(path.display().to_string(), text)].into_iter().chain(difficulty);
+            LengthControl::from_files(&files.collect::<Vec<_>>(), set)
+        }
         false => LengthControl::from_json(&text),
     };
     control.map_err(|error| Failure::data(format!("{}: {error}", path.display())))

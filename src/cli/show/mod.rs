@@ -1,5 +1,6 @@
 //! `neftpipe show`.
 
+mod answers;
 mod file;
 pub mod view;
 
@@ -7,6 +8,7 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use clap::Args;
+use neftpipe_measures::length_control::Strength;
 use neftpipe_protocol::artifact::Metrics;
 use neftpipe_protocol::worker::io_failure;
 use neftpipe_protocol::{ArtifactType, Digest, Failure};
@@ -32,9 +34,26 @@ pub struct ShowArgs {
     /// A file inside the artifact, to print.
     #[arg(value_name = "PATH-IN-ARTIFACT")]
     path: Option<String>,
-    /// For annotations: data of the length-controlled win rate (instructions, difficulties, gamed rows) as JSON.
+    /// For annotations: data of the length-controlled win rate, as AlpacaEval's `df_gamed.csv` or as JSON.
     #[arg(long, value_name = "FILE")]
     length_control: Option<PathBuf>,
+    /// Inverse strength of its penalty: a number, or `cv`, which chooses it as AlpacaEval does and needs `df_gamed.csv`.
+    #[arg(long = "C", value_name = "C", default_value = "2.7826", requires = "length_control", value_parser = strength)]
+    strength: Strength,
+}
+
+impl ShowArgs {
+    fn control(&self) -> Option<file::Control<'_>> {
+        self.length_control.as_deref().map(|file| file::Control { file, strength: self.strength })
+    }
+}
+
+fn strength(text: &str) -> Result<Strength, String> {
+    match text.parse() {
+        _ if text == "cv" => Ok(Strength::CrossValidated),
+        Ok(c) if f64::is_finite(c) && c > 0.0 => Ok(Strength::Fixed(c)),
+        _ => Err("a positive number or cv is wanted".to_owned()),
+    }
 }
 
 pub(super) fn run(context: &Context, args: &ShowArgs) -> CliResult {
@@ -49,7 +68,7 @@ pub(super) fn run(context: &Context, args: &ShowArgs) -> CliResult {
             return context.refuse("a path goes with an instance or a digest");
         }
         Target::Run(record) => show_run(context, &store, &record)?,
-        Target::File(path) => file::show(context, &path, args.length_control.as_deref())?,
+        Target::File(path) => file::show(context, &path, args.control())?,
         Target::Entry(entry, output) => show_or_print(context, &store, &reference::of_entry(*entry, output)?, path)?,
         Target::Instances(run, found) => show_instances(context, &store, &run, found, path)?,
     }
@@ -59,7 +78,7 @@ pub(super) fn run(context: &Context, args: &ShowArgs) -> CliResult {
 /// Files can be looked at anywhere.
 fn show_without_store(context: &Context, args: &ShowArgs) -> CliResult {
     match args.reference.as_ref().map(Path::new).filter(|path| path.exists()) {
-        Some(path) if args.path.is_none() => file::show(context, path, args.length_control.as_deref())?,
+        Some(path) if args.path.is_none() => file::show(context, path, args.control())?,
         _ => return Err(context.no_store_here()?),
     }
     Ok(Exit::Success)

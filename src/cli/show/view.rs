@@ -8,19 +8,20 @@ use std::path::Path;
 use indexmap::IndexMap;
 use neftpipe_protocol::ArtifactType;
 use neftpipe_protocol::Failure;
-use neftpipe_protocol::artifact::{AnswerRow, DatasetRow, Metrics, PromptRow, TokensInfo};
+use neftpipe_protocol::artifact::{DatasetRow, Metrics, PromptRow, TokensInfo};
 use neftpipe_protocol::worker::io_failure;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::answers;
 use crate::cli::safetensors::{self, TensorHeader};
 use crate::ui::leaves::leaves;
 use crate::ui::printer::{DIM, GOOD, HEADING, styled};
 use crate::ui::table::{cell, clip, table};
 
 /// Rows that are shown where nobody asked for more.
-const ROWS: usize = 5;
+pub(super) const ROWS: usize = 5;
 
 /// What can be seen of an artifact.
 #[derive(Debug, Default)]
@@ -32,13 +33,20 @@ pub struct View {
 }
 
 impl View {
-    fn push(&mut self, line: impl AsRef<str>) {
+    pub(super) fn push(&mut self, line: impl AsRef<str>) {
         self.text.push_str(line.as_ref());
         self.text.push('\n');
     }
 
-    fn heading(&mut self, text: &str) {
+    pub(super) fn heading(&mut self, text: &str) {
         self.push(format!("\n{}", styled(HEADING, text)));
+    }
+
+    /// Says how many there are beyond those that were shown.
+    pub(super) fn more(&mut self, all: usize, shown: usize, what: &str) {
+        if all > shown {
+            self.push(styled(DIM, format!("  … {} more {what}", all - shown)));
+        }
     }
 }
 
@@ -53,7 +61,7 @@ pub fn view(artifact: ArtifactType, dir: &Path) -> Result<View, Failure> {
         ArtifactType::Prompts => prompts(dir),
         ArtifactType::Tokens => tokens(dir),
         ArtifactType::Adapter => adapter(dir),
-        ArtifactType::Answers => answers(&dir.join("answers.json")),
+        ArtifactType::Answers => answers::view(&dir.join("answers.json")),
         ArtifactType::Verdict => verdict(dir),
         ArtifactType::Report => report(dir),
         ArtifactType::Files => Ok(View::default()),
@@ -80,7 +88,7 @@ fn model(dir: &Path) -> Result<View, Failure> {
     let rows: Vec<_> =
         shown.map(|(name, tensor)| vec![name.clone(), tensor.dtype.clone(), format!("{:?}", tensor.shape)]).collect();
     view.push(table(&["name", "dtype", "shape"].map(String::from), &rows));
-    more(&mut view, tensors.len(), 2 * ROWS, "tensors");
+    view.more(tensors.len(), 2 * ROWS, "tensors");
     Ok(view)
 }
 
@@ -135,7 +143,7 @@ fn prompts(dir: &Path) -> Result<View, Failure> {
             view.push(format!("    {}", styled(GOOD, clip(reference, 100))));
         }
     }
-    more(&mut view, rows.len(), ROWS, "prompts");
+    view.more(rows.len(), ROWS, "prompts");
     Ok(view)
 }
 
@@ -205,35 +213,6 @@ fn steps_table(steps: &[Metrics]) -> String {
     table(&heading, &rows)
 }
 
-/// Looks at answers in AlpacaEval's form.
-///
-/// # Errors
-/// Where the file is not such a list.
-pub fn answers(file: &Path) -> Result<View, Failure> {
-    let rows: Vec<AnswerRow> = json(file)?;
-    let mut view = View::default();
-    let mean = |of: &dyn Fn(&AnswerRow) -> f64| rows.iter().map(of).sum::<f64>() / rows.len().max(1) as f64;
-    view.figures.insert("answers".to_owned(), rows.len().into());
-    view.figures.insert("mean_characters".to_owned(), mean(&|row| row.output.chars().count() as f64).into());
-    view.figures.insert("empty".to_owned(), rows.iter().filter(|row| row.output.trim().is_empty()).count().into());
-    for reason in ["stop", "length"] {
-        let count = rows.iter().filter(|row| row.finish_reason.as_deref() == Some(reason)).count();
-        view.figures.insert(format!("finished_by_{reason}"), count.into());
-    }
-    let mut generators: Vec<&str> = rows.iter().map(|row| row.generator.as_str()).collect();
-    generators.sort();
-    generators.dedup();
-    view.figures.insert("generator".to_owned(), generators.join(", ").into());
-    view.text = figures_table(&view.figures);
-    view.heading("First answers");
-    for row in rows.iter().take(ROWS) {
-        let asked = [row.instruction.as_str(), row.input.as_str()].join(" ");
-        view.push(format!("  {}\n    {}", clip(&asked, 100), styled(GOOD, clip(&row.output, 100))));
-    }
-    more(&mut view, rows.len(), ROWS, "answers");
-    Ok(view)
-}
-
 fn verdict(dir: &Path) -> Result<View, Failure> {
     let verdict: Value = json(&dir.join("verdict.json"))?;
     let figures = leaves(&verdict).into_iter().filter(|(_, value)| !value.is_array()).collect();
@@ -252,12 +231,6 @@ fn report(dir: &Path) -> Result<View, Failure> {
 pub fn figures_table(figures: &Metrics) -> String {
     let width = figures.keys().map(String::len).max().unwrap_or(0);
     figures.iter().map(|(name, value)| format!("  {name:<width$}  {}\n", cell(value))).collect()
-}
-
-fn more(view: &mut View, all: usize, shown: usize, what: &str) {
-    if all > shown {
-        view.push(styled(DIM, format!("  … {} more {what}", all - shown)));
-    }
 }
 
 /// A JSON file of an artifact.
