@@ -149,7 +149,13 @@ fn a_paper_finds_its_figures_tables_and_methods() {
     assert!(table.contains("\\toprule") && table.contains("\n{}neft10 & "), "{table}");
     assert_eq!(table.matches("\\begin{tabular}").count(), table.matches("\\end{tabular}").count());
     let methods = text("methods.txt");
-    for setting in ["neft.alpha: 5", "train[variant=neft5,seed=0]", "10000 bootstrap draws"] {
+    for setting in [
+        "neft.alpha: 5",
+        "train[variant=neft5,seed=0]",
+        "10000 bootstrap draws",
+        "\n    weight_decay: 0\n",
+        "\n    lora.rank: ",
+    ] {
         assert!(methods.contains(setting), "{setting}");
     }
     let digest = neftpipe_protocol::Digest::of(b"model output").to_string();

@@ -36,9 +36,9 @@ pub fn sentence(judged: &Judged, baseline: &str, quantity: &Quantity<'_>) -> Str
     let ends = [interval.low, interval.high];
     let number = |value: f64| decimal(value * quantity.scale, digits(&ends, quantity));
     let effect = comparison.bootstrap.mean;
-    let sign = if number(effect).starts_with('−') { "" } else { "+" };
     format!(
-        "{sign}{} {unit}, 95% interval {} to {}: {} at n = {n}, {seeds}; smallest effect that this n could have shown: {} {unit}",
+        "{}{} {unit}, 95% interval {} to {}: {} at n = {n}, {seeds}; smallest effect that this n could have shown: {} {unit}",
+        plus(&number(effect)),
         number(effect),
         number(interval.low),
         number(interval.high),
@@ -46,6 +46,15 @@ pub fn sentence(judged: &Judged, baseline: &str, quantity: &Quantity<'_>) -> Str
         number(judged.smallest_detectable),
         unit = quantity.unit,
     )
+}
+
+/// The sign before a written difference that is above 0, also as it is written.
+pub fn plus(number: &str) -> &'static str {
+    if number.starts_with('−') || reads_as_zero(number) { "" } else { "+" }
+}
+
+fn reads_as_zero(number: &str) -> bool {
+    number.chars().all(|c| matches!(c, '0' | '.'))
 }
 
 fn claim(judged: &Judged, baseline: &str, better: Option<Better>) -> String {
@@ -86,8 +95,7 @@ fn digits(ends: &[f64], quantity: &Quantity<'_>) -> usize {
 /// A number with a true minus sign, and no sign before 0.
 fn decimal(value: f64, digits: usize) -> String {
     let text = format!("{:.digits$}", value.abs());
-    let is_zero = text.chars().all(|c| matches!(c, '0' | '.'));
-    if value < 0.0 && !is_zero { format!("−{text}") } else { text }
+    if value < 0.0 && !reads_as_zero(&text) { format!("−{text}") } else { text }
 }
 
 #[cfg(test)]
@@ -146,5 +154,7 @@ mod tests {
         let text = sentence(&judged(0.02, 0.0001, 0.05, Finding::Higher), "plain", &POINTS);
         assert!(text.starts_with("+2.00 points, 95% interval 0.01 to 5.00: a gain"), "{text}");
         assert_eq!(decimal(-0.001, 1), "0.0");
+        let text = sentence(&judged(-0.0002, -0.01, 0.01, Finding::NotDistinguishable), "plain", &POINTS);
+        assert!(text.starts_with("0.0 points, 95% interval −1.0 to 1.0: not"), "{text}");
     }
 }

@@ -80,7 +80,7 @@ impl Kind {
             Self::Train => 2,
             Self::Generate => 3,
             Self::Judge => 1,
-            Self::Report => 3,
+            Self::Report => 4,
             Self::Command => 1,
         }
     }

@@ -95,9 +95,10 @@
     const header = element("header");
     header.append(element("b", "name", model.arm));
     if (answer.preference !== undefined && model.arm !== model.reference) {
-      const share = Math.round(100 * (answer.preference - 1));
-      const verdict = share === 50 ? "a draw" : share > 50 ? `preferred to ${model.reference}` : `${model.reference} preferred`;
-      header.append(element("span", "verdict", `${verdict} (${share}%)`));
+      const share = 100 * (answer.preference - 1);
+      const verdict = answer.preference === 1.5 ? "a draw" : share > 50 ? `preferred to ${model.reference}` : `${model.reference} preferred`;
+      const isNearlyEven = answer.preference !== 1.5 && Math.round(share) === 50;
+      header.append(element("span", "verdict", `${verdict} (${share.toFixed(isNearlyEven ? 1 : 0)}%)`));
     }
     if (answer.flagged) header.append(element("span", "flag", "needs a look"));
     const known = FIGURES.filter(([name]) => answer.measures[name] !== undefined);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use neftpipe_measures::screening::screen;
+use neftpipe_measures::win_rate::win_share;
 use serde::Serialize;
 
 use super::collect::AnswerSet;
@@ -95,7 +96,7 @@ fn model<'a>(member: &'a Member<'a, AnswerSet>, places: &HashMap<&str, usize>) -
         answers[places[set.prompts[at].as_str()]] = Some(Answer {
             output: &row.output,
             measures: set.measures[at].iter().map(|(name, &value)| (name.as_str(), round(value))).collect(),
-            preference: preference.map(round),
+            preference: preference.and_then(win_share).map(|share| round(1.0 + share)),
             finish_reason: row.finish_reason.as_deref(),
             flagged: flagged.contains(&at),
         });

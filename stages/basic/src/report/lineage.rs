@@ -1,8 +1,9 @@
 //! What the lineage tells about an input: which prompts were answered and how, which rows were trained on, what was judged
 //! against what. It knows no files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use neftpipe_protocol::params::{not_in_key, resolve};
 use neftpipe_protocol::request::{Input, Lineage, LineageInput, LineageStage};
 use neftpipe_protocol::{Digest, Kind};
 use serde_json::Value;
@@ -95,6 +96,20 @@ pub fn leaves(params: &Value) -> Vec<(String, &Value)> {
     all
 }
 
+/// What stages compute with and do not name, by kind: the defaults, and those inside groups that some stage names.
+pub fn defaults(lineage: &Lineage) -> BTreeMap<Kind, BTreeMap<String, Value>> {
+    const KINDS: [Kind; 4] = [Kind::Tokenize, Kind::Train, Kind::Generate, Kind::Judge];
+    let mut of_kind: BTreeMap<Kind, BTreeMap<String, Value>> = BTreeMap::new();
+    for stage in lineage.stages.iter().filter(|stage| KINDS.contains(&stage.kind)) {
+        let Ok(resolved) = resolve(stage.kind, stage.params.clone()) else { continue };
+        let named: BTreeSet<String> = leaves(&stage.params).into_iter().map(|(name, _)| name).collect();
+        let counts = |name: &str| !not_in_key(stage.kind).contains(&name) && !named.contains(name);
+        let unnamed = leaves(&resolved.full).into_iter().filter(|(name, value)| !value.is_null() && counts(name));
+        of_kind.entry(stage.kind).or_default().extend(unnamed.map(|(name, value)| (name, value.clone())));
+    }
+    of_kind
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,6 +164,21 @@ mod tests {
         assert_eq!(origins.tokens(&made_by("train")), Some(Digest::of(b"tokens")));
         assert_eq!(origins.judged(&made_by("verdict")), Some(("answers", Some("recall"))));
         assert_eq!(Origins::new(None).judged(&made_by("verdict")), None);
+    }
+
+    #[test]
+    fn what_no_stage_names_is_told_once_a_kind() {
+        let mut sparse = stage("train[variant=sparse]", Kind::Train, &[]);
+        sparse.params = json!({"learning_rate": 0.1, "sparsity": {"scope": "delta", "target": 0.5}});
+        let lineage =
+            Lineage { pipeline: String::new(), stages: vec![stage("train", Kind::Train, &[]), sparse.clone()] };
+        let of_train = &defaults(&lineage)[&Kind::Train];
+        for name in ["lora.rank", "batch.size", "betas", "clip", "neft.length", "sparsity.every", "learning_rate"] {
+            assert!(of_train.contains_key(name), "{name} is missing: {of_train:?}");
+        }
+        assert!(!of_train.contains_key("sparsity.target") && !of_train.contains_key("device"));
+        let alone = Lineage { pipeline: String::new(), stages: vec![sparse] };
+        assert!(!defaults(&alone)[&Kind::Train].contains_key("learning_rate"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use indexmap::IndexMap;
 use neftpipe_measures::comparison::Finding;
+use neftpipe_measures::screening::Screening;
 use neftpipe_measures::sentence::Quantity;
 use neftpipe_protocol::params::ReportParams;
 use serde::Serialize;
@@ -78,6 +79,24 @@ pub fn number(value: f64, quantity: &Quantity<'_>) -> String {
     let text = format!("{:.digits$}", (value * quantity.scale).abs());
     let is_zero = text.chars().all(|c| matches!(c, '0' | '.'));
     if value < 0.0 && !is_zero { format!("−{text}") } else { text }
+}
+
+/// What stands out in some answers, in words. Answers are counted from 1, as people do.
+pub fn what_stands_out(found: &Screening) -> Vec<String> {
+    let mut texts = Vec::new();
+    if !found.empty.is_empty() {
+        texts.push(format!("{} empty", found.empty.len()));
+    }
+    let sizes: Vec<String> = found.constant.iter().map(|rows| rows.len().to_string()).collect();
+    match sizes.as_slice() {
+        [] => {}
+        [only] => texts.push(format!("one answer given {only} times")),
+        [most @ .., least] => {
+            texts.push(format!("{} answers given {} and {least} times", sizes.len(), most.join(", ")));
+        }
+    }
+    texts.extend(found.markers.iter().map(|marker| format!("answer {} holds “{}”", marker.row + 1, marker.phrase)));
+    texts
 }
 
 /// A p-value to two significant digits, `< 0.001` below.
@@ -157,6 +176,17 @@ mod tests {
         assert_eq!(number(-0.0001, &share), "0.0");
         let nats = Quantity { unit: "nats", scale: 1.0, decimals: 3, better: None };
         assert_eq!(with_unit(1.5, &nats), "1.500 nats");
+    }
+
+    #[test]
+    fn what_stands_out_is_said_in_a_few_words() {
+        let groups = |sizes: &[usize]| Screening {
+            constant: sizes.iter().map(|&size| (0..size).collect()).collect(),
+            ..Screening::default()
+        };
+        assert_eq!(what_stands_out(&groups(&[24])), ["one answer given 24 times"]);
+        let found = Screening { empty: vec![7], ..groups(&[24, 21, 4]) };
+        assert_eq!(what_stands_out(&found), ["1 empty", "3 answers given 24, 21 and 4 times"]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use indexmap::IndexMap;
 use neftpipe_measures::comparison::Finding;
-use neftpipe_measures::sentence::{Better, Quantity};
+use neftpipe_measures::sentence::{Better, Quantity, plus};
 use neftpipe_measures::summary::mean;
 use serde::Serialize;
 
@@ -172,6 +172,5 @@ fn signed(difference: &Difference, quantity: &Quantity<'_>) -> String {
     let bootstrap = &difference.judged.comparison.bootstrap;
     let [mean, low, high] =
         [bootstrap.mean, bootstrap.interval.low, bootstrap.interval.high].map(|value| number(value, quantity));
-    let sign = if mean.starts_with('−') { "" } else { "+" };
-    format!("{sign}{mean} [{low}, {high}]")
+    format!("{}{mean} [{low}, {high}]", plus(&mean))
 }

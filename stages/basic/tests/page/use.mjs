@@ -5,6 +5,9 @@ import { browser, noise, open } from "./browser.mjs";
 for (const width of [400, 1280, 2560, 3840]) {
   for (const scheme of ["light", "dark"]) {
     const page = await open(width, scheme);
+    await page.locator("#answers").scrollIntoViewIfNeeded();
+    await page.locator(".prompt").first().waitFor();
+    await page.evaluate(() => document.querySelector("[name=filter]").append(new Option("where one of a long name lost to another ".repeat(3))));
     const spill = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
     assert.ok(spill <= 0, `at ${width} px the page is ${spill} px too wide`);
     await page.context().close();
@@ -36,8 +39,10 @@ const count = page.locator("[data-answers=count]");
 assert.equal(await count.textContent(), "20 of 20 prompts");
 await page.locator("[name=filter]").selectOption({ label: "where neft5 lost to plain" });
 const lost = await page.locator(".answer", { hasText: "neft5" }).locator(".verdict").allTextContents();
-assert.ok(lost.length > 0 && lost.every((verdict) => verdict.startsWith("plain preferred")), lost.join());
+assert.ok(lost.length > 0 && lost.every((verdict) => /^plain preferred \(\d/.test(verdict)), lost.join());
 await page.locator("[name=filter]").selectOption("all");
+const third = await page.locator(".prompt").nth(2).locator(".answer", { hasText: "neft5" }).locator(".verdict").allTextContents();
+assert.deepEqual(third, ["a draw (50%)"], "a draw that is written as 0");
 await page.locator("[name=text]").fill("</SCRIPT>");
 assert.equal(await count.textContent(), "1 of 20 prompts");
 assert.equal(await page.locator(".prompt script").count(), 0, "texts stay texts");

@@ -354,7 +354,11 @@ fn write_verdict(dir: &Path, sweep: Sweep, arm: &str, alpha: f64, seed: u64) -> 
     fs::create_dir_all(dir).unwrap();
     let row = |at: usize| {
         let (plain, own) = (output(sweep, "heldout", 0.0, seed, at), output(sweep, "heldout", alpha, seed, at));
-        let preference = if arm == "plain" { 1.5 } else { 1.5 + 0.4 * wobble(arm, at as u64, seed) };
+        let preference = match arm {
+            "plain" => 1.5,
+            "neft5" if at == 2 => 0.0, // AlpacaEval 1 writes a draw so
+            _ => 1.5 + 0.4 * wobble(arm, at as u64, seed),
+        };
         json!({"instruction": instruction("heldout", at), "output_1": plain, "generator_1": format!("m+plain{seed}"),
                "output_2": own, "generator_2": format!("m+{arm}{seed}"), "annotator": "local", "preference": preference})
     };

@@ -96,7 +96,7 @@ fn difference_view(arm: &str, difference: &Difference, axis: &Axis) -> Differenc
     let Difference { judged, sentence, family, .. } = difference;
     let (bootstrap, signs) = (&judged.comparison.bootstrap, &judged.comparison.sign_test);
     let tests = format!(
-        "bootstrap p {} (Holm over {} in {family}: {}); sign test: above on {}, below on {}, equal on {}, p {} (Holm: {})",
+        "bootstrap p {} (Holm over {} comparisons of {family}: {}); sign test: above on {}, below on {}, equal on {}, p {} (Holm: {})",
         p_value(bootstrap.p_value),
         judged.family_size,
         p_value(judged.p_holm),

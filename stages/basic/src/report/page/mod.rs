@@ -21,6 +21,7 @@ use super::file::{ReportFile, RunFile, ScreeningFile};
 use super::packed::pack;
 use super::panels::Panel;
 use super::place::{column_name, display};
+use super::sentences::what_stands_out;
 use super::statistics::Differences;
 use findings::column_views;
 use stages::lineage_view;
@@ -140,14 +141,7 @@ fn cautions(report: &ReportFile<'_>) -> Vec<Value> {
 }
 
 fn screening_view(file: &ScreeningFile<'_>) -> Value {
-    let found = &file.screening;
-    let mut texts = Vec::new();
-    if !found.empty.is_empty() {
-        texts.push(format!("{} empty", found.empty.len()));
-    }
-    texts.extend(found.constant.iter().map(|rows| format!("one answer given {} times", rows.len())));
-    texts.extend(found.markers.iter().map(|marker| format!("answer {} holds “{}”", marker.row + 1, marker.phrase)));
-    context! { arm => file.arm, replicate => file.replicate, stage => file.stage, n => file.n, texts }
+    context! { arm => file.arm, replicate => file.replicate, stage => file.stage, n => file.n, texts => what_stands_out(&file.screening) }
 }
 
 fn page_data<'a>(report: &'a ReportFile<'_>) -> PageData<'a> {

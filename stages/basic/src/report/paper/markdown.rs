@@ -5,6 +5,7 @@ use std::fmt::Write;
 use crate::report::figures::Figure;
 use crate::report::file::ReportFile;
 use crate::report::place::column_name;
+use crate::report::sentences::what_stands_out;
 use crate::report::statistics::Differences;
 use crate::report::table::{Cell, Heading, Table};
 
@@ -31,16 +32,10 @@ pub fn markdown(
     list(
         &mut text,
         "Answers that need a look",
-        report.screening.iter().map(|file| {
-            let found = &file.screening;
-            let constant: usize = found.constant.iter().map(Vec::len).sum();
-            format!(
-                "{}: {} empty, {constant} of one text, {} that address a judge",
-                file.stage,
-                found.empty.len(),
-                found.markers.len()
-            )
-        }),
+        report
+            .screening
+            .iter()
+            .map(|file| format!("{}, {} answers: {}", file.stage, file.n, what_stands_out(&file.screening).join("; "))),
     );
     for (column, table) in tables {
         text.push_str(&of_table(column, table));

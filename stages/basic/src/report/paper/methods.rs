@@ -7,7 +7,7 @@ use neftpipe_protocol::Kind;
 use neftpipe_protocol::request::LineageStage;
 
 use crate::report::file::ReportFile;
-use crate::report::lineage::leaves;
+use crate::report::lineage::{defaults, leaves};
 use crate::report::place::display;
 use crate::report::statistics::SEED;
 
@@ -25,9 +25,14 @@ pub fn methods(report: &ReportFile<'_>) -> String {
     if !lineage.pipeline.is_empty() {
         _ = writeln!(text, "\nMade by: neftpipe run {}", lineage.pipeline);
     }
-    text.push_str(
-        "\nStages\n\nParameters that have their default are left out, as they are from the key. Equal keys mean equal work.\n",
-    );
+    text.push_str("\nDefaults\n\nWhat a stage does not name stands at these, where it has an effect.\n");
+    for (kind, params) in defaults(lineage) {
+        _ = writeln!(text, "\n  {kind}");
+        for (name, value) in params {
+            _ = writeln!(text, "    {name}: {}", display(&value));
+        }
+    }
+    text.push_str("\nStages\n\nEqual keys mean equal work.\n");
     for stage in &lineage.stages {
         text.push_str(&of_stage(stage));
     }

@@ -21,6 +21,7 @@ const KAPPA: f64 = 0.552_284_75;
 pub fn pdf(canvas: &Canvas) -> Vec<u8> {
     let [catalog, pages, page, contents, font] = [1, 2, 3, 4, 5].map(Ref::new);
     let mut pdf = Pdf::new();
+    pdf.set_version(1, 5); // what pdflatex takes without a warning
     pdf.catalog(catalog).pages(pages);
     pdf.pages(pages).kids([page]).count(1);
     let mut leaf = pdf.page(page);
