@@ -99,6 +99,21 @@ fn without_lineage_verdicts_are_found_by_axes_and_prompts() {
 }
 
 #[test]
+fn verdicts_on_answers_that_are_not_given_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let attempt = sweep::write(dir.path(), WHOLE, &sweep::params());
+    let file = attempt.join("request.json");
+    let mut request: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    request["inputs"]["answers"].as_array_mut().unwrap().truncate(1);
+    fs::write(&file, request.to_string()).unwrap();
+    assert!(exec(&attempt).0);
+    let warnings = written::warnings(&attempt);
+    assert_eq!(warnings[0]["code"], "verdicts_left_out");
+    let message = warnings[0]["message"].as_str().unwrap();
+    assert!(message.starts_with("5 verdicts are of answers") && message.contains("verdict["), "{message}");
+}
+
+#[test]
 fn nothing_is_compared_without_a_baseline() {
     let params = json!({"rows": "variant", "replicate": "seed"});
     let Written { report, page, .. } = report(WHOLE, &params);

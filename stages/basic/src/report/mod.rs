@@ -57,8 +57,21 @@ pub fn execute(job: &Job) -> Result<Outcome, Failure> {
     let origins = Origins::new(job.request.lineage.as_ref());
     let runs = read_each(job.inputs("train"), |input| read_run(input, &params, &origins))?;
     let mut answers = read_each(job.inputs("answers"), |input| read_answers(input, &params, &origins))?;
+    let mut left_out = Vec::new();
     for verdict in job.inputs("verdict") {
-        verdicts::add_verdict(verdict, &origins, &mut answers)?;
+        if !verdicts::add_verdict(verdict, &origins, &mut answers)? {
+            left_out.push(verdict.stage.as_str());
+        }
+    }
+    if let [first, ..] = left_out.as_slice() {
+        job.warn(
+            "verdicts_left_out",
+            format!(
+                "{} verdicts are of answers that this report is not given, and are left out; the first is {first}: add what it \
+                 judged to `needs: {{ answers: … }}`",
+                left_out.len()
+            ),
+        );
     }
     write(job, &params, &runs, &answers)
 }

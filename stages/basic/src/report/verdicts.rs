@@ -84,18 +84,17 @@ struct AnnotationRow {
     annotation: Annotation,
 }
 
-/// Reads a verdict into the answers it is of. A verdict on answers that the report was not given is passed over: there is
-/// nobody to show it with.
+/// Reads a verdict into the answers it is of. False where the report was not given those: there is nobody to show it with.
 ///
 /// # Errors
 /// Where a file is not what a verdict promises.
-pub fn add_verdict(input: &Input, origins: &Origins<'_>, sets: &mut [AnswerSet]) -> Result<(), Failure> {
+pub fn add_verdict(input: &Input, origins: &Origins<'_>, sets: &mut [AnswerSet]) -> Result<bool, Failure> {
     let verdict: VerdictFile = read_json(input, "verdict.json")?;
     let rows: Vec<IndexMap<String, Value>> = read_lines(input, "rows.jsonl")?;
     let annotations: Vec<AnnotationRow> = read_optional_json(input, "annotations.json")?.unwrap_or_default();
     let names = annotations.iter().map(|row| (row.annotation.instruction.as_str(), row.input.as_str()));
     let names = prompt_names(names);
-    let Some(at) = find_judged(input, origins, &names, sets) else { return Ok(()) };
+    let Some(at) = find_judged(input, origins, &names, sets) else { return Ok(false) };
     add_measures(input, &rows, &mut sets[at])?;
     if let Some(first) = annotations.first() {
         let annotator = first.annotator.clone();
@@ -109,7 +108,7 @@ pub fn add_verdict(input: &Input, origins: &Origins<'_>, sets: &mut [AnswerSet])
         let caution = label.or_else(|| (annotator == LOCAL_JUDGE).then(|| DEMONSTRATION.to_owned()));
         sets[at].judgements.push(Judgement { annotator, caution, reference, calibration, line, preferences });
     }
-    Ok(())
+    Ok(true)
 }
 
 fn find_judged(input: &Input, origins: &Origins<'_>, prompts: &[String], sets: &[AnswerSet]) -> Option<usize> {

@@ -63,7 +63,8 @@ fn files(out: &Path) -> BTreeMap<String, Vec<u8>> {
     entries.map(|entry| (name(entry.path()), fs::read(entry.path()).unwrap())).collect()
 }
 
-fn warnings(attempt: &Path) -> Vec<Value> {
+/// What the report warned of.
+pub fn warnings(attempt: &Path) -> Vec<Value> {
     let events = fs::read_to_string(attempt.join("events.jsonl")).unwrap();
     let events = events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     events.filter(|event| event["event"] == "warning").collect()
