@@ -5,7 +5,7 @@
 use crate::length::{average_length, length};
 use crate::length_control::{JudgedPair, LengthControl, LengthControlError, Strength, length_controlled};
 use crate::win_rate::{WinRate, win_rate};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// One row of an annotation file; what else stands in the row is not needed here.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -17,13 +17,21 @@ pub struct Annotation {
     /// The model's output.
     pub output_2: String,
     /// The reference's name.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "text_or_null")]
     pub generator_1: String,
     /// The model's name.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "text_or_null")]
     pub generator_2: String,
     /// 1 for the reference to 2 for the model; `None` where the judgement could not be read.
     pub preference: Option<f64>,
+}
+
+/// Reads a text, empty where it is null: so alpaca_eval leaves a name that it has not looked at.
+///
+/// # Errors
+/// Where it is neither.
+pub fn text_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 /// The figures under the names that the leaderboard gives them, in its order. Rates are percentages.
@@ -125,7 +133,7 @@ mod tests {
         let text = format!(
             r#"[{{"dataset": "x", "instruction": "a", "output_1": "é", "output_2": "long", "generator_1": "r",
                   "generator_2": "m", "annotator": "j", "preference": {preference}, "raw_completion": null}},
-                {{"instruction": "b", "output_1": "éé", "output_2": "longer", "preference": 1}}]"#
+                {{"instruction": "b", "output_1": "éé", "output_2": "longer", "generator_1": null, "generator_2": null, "preference": 1}}]"#
         );
         serde_json::from_str(&text).unwrap()
     }

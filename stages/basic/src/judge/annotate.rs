@@ -2,7 +2,7 @@
 //!
 //! Equal outputs are a draw without asking. It knows what a judge makes of a pair, not how a judge is asked.
 
-use neftpipe_measures::leaderboard::Annotation;
+use neftpipe_measures::leaderboard::{Annotation, text_or_null};
 use neftpipe_protocol::artifact::Metrics;
 use neftpipe_protocol::judging::{Comparison, Pair, comparison};
 use neftpipe_protocol::scoring::LabelScores;
@@ -20,7 +20,7 @@ pub struct AnnotationRow {
     /// The reference's output.
     pub output_1: String,
     /// Who made it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "text_or_null")]
     pub generator_1: String,
     /// The set that the prompt comes from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -28,10 +28,10 @@ pub struct AnnotationRow {
     /// The output that is judged.
     pub output_2: String,
     /// Who made it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "text_or_null")]
     pub generator_2: String,
     /// Who judged.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "text_or_null")]
     pub annotator: String,
     /// From 1 (`output_1` is better) to 2 (`output_2` is); null where the judge could not read the pair.
     pub preference: Option<f64>,

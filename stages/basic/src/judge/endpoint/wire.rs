@@ -27,6 +27,8 @@ pub struct Service {
     agent: Agent,
     url: String,
     key: Option<String>,
+    /// Longest wait for an answer.
+    patience: Duration,
 }
 
 /// An answer, and how much may be asked next.
@@ -66,6 +68,7 @@ impl Service {
             (None, Some(port)) => format!("http://127.0.0.1:{port}/v1"),
             (None, None) => DEFAULT_URL.to_owned(),
         };
+        let patience = Duration::from_secs(endpoint.timeout_seconds);
         let mut config = Agent::config_builder();
         if is_local(&url) {
             config = config.proxy(None); // no proxy leads to this machine
@@ -76,10 +79,10 @@ impl Service {
             .max_redirects(0)
             .tls_config(web::trusted()?)
             .timeout_connect(Some(CONNECT))
-            .timeout_global(Some(Duration::from_secs(endpoint.timeout_seconds)))
+            .timeout_global(Some(patience))
             .build()
             .new_agent();
-        Ok(Self { agent, url: url.trim_end_matches('/').to_owned(), key: key(endpoint)? })
+        Ok(Self { agent, url: url.trim_end_matches('/').to_owned(), key: key(endpoint)?, patience })
     }
 
     /// Its address, without what may be secret in it.
@@ -132,11 +135,15 @@ impl Service {
                     .with_hint("check `endpoint.base_url`, the network and the proxy settings (HTTPS_PROXY, NO_PROXY)"),
             )
         };
+        let passing = |reason| Trouble::Passing { reason, retry_after: None };
         match error {
             ureq::Error::HostNotFound => lasting("the host is unknown"),
             ureq::Error::BadUri(_) => lasting("it is no address"),
             ureq::Error::Tls(_) | ureq::Error::TlsRequired => lasting(&error.to_string()),
-            _ => Trouble::Passing { reason: error.to_string(), retry_after: None },
+            ureq::Error::Timeout(_) => {
+                passing(format!("there was no whole answer within {} s", self.patience.as_secs()))
+            }
+            _ => passing(error.to_string()),
         }
     }
 
