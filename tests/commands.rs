@@ -50,6 +50,12 @@ fn results_can_be_looked_at_copied_and_explained() {
     project.neftpipe(&["export", "tokens", "rows"]).exits(0);
     let rows = std::fs::File::open(project.file("rows/train.parquet")).unwrap();
     let rows = parquet::file::reader::SerializedFileReader::new(rows).unwrap().into_iter().map(|row| row.unwrap());
+    let text = project.neftpipe(&["show", "tokens"]).exits(0).stdout;
+    assert!(text.contains("longest before the cut"), "{text}");
+    let data = project.neftpipe(&["show", "data", "--json"]).exits(0).json();
+    let figures = ["rows", "with_input", "longest_asked_characters", "longest_answered_characters"];
+    assert!(figures.iter().all(|name| data["metrics"][name].is_u64()), "{data}");
+    assert!(data["metrics"]["files"][0]["path"].is_string(), "{data}");
     let info = project.neftpipe(&["show", "tokens", "tokens.json"]).exits(0).stdout;
     let info: serde_json::Value = serde_json::from_str(&info).unwrap();
     let lists = |row: parquet::record::Row| [0, 1].map(|at| row.get_list(at).unwrap().elements().to_vec());

@@ -8,7 +8,7 @@ use std::path::Path;
 use indexmap::IndexMap;
 use neftpipe_protocol::ArtifactType;
 use neftpipe_protocol::Failure;
-use neftpipe_protocol::artifact::{DatasetRow, Metrics, PromptRow, TokensInfo};
+use neftpipe_protocol::artifact::{DatasetRow, Metrics, PromptRow, SplitInfo, TokensInfo};
 use neftpipe_protocol::worker::io_failure;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -108,10 +108,11 @@ fn tensors(dir: &Path) -> Result<IndexMap<String, TensorHeader>, Failure> {
 
 fn dataset(dir: &Path) -> Result<View, Failure> {
     let mut view = View { figures: json(&dir.join("dataset.json"))?, text: String::new() };
+    let rows: Vec<DatasetRow> = lines(&dir.join("rows.jsonl"), usize::MAX)?;
+    view.figures.extend(dataset_figures(&rows));
     view.text = figures_table(&view.figures);
-    let rows: Vec<DatasetRow> = lines(&dir.join("rows.jsonl"), ROWS)?;
     view.heading("First rows");
-    for row in &rows {
+    for row in rows.iter().take(ROWS) {
         match row {
             DatasetRow::Instruction { instruction, input, output } => {
                 let asked = [instruction.as_str(), input.as_str()].join(" ");
@@ -125,6 +126,43 @@ fn dataset(dir: &Path) -> Result<View, Failure> {
         }
     }
     Ok(view)
+}
+
+/// Lengths in characters: of what is asked, and of what is answered, in one row.
+fn dataset_figures(rows: &[DatasetRow]) -> Metrics {
+    let (mut asked, mut answered, mut turns) = (Vec::new(), Vec::new(), 0);
+    for row in rows {
+        match row {
+            DatasetRow::Instruction { instruction, input, output } => {
+                asked.push(instruction.chars().count() + input.chars().count());
+                answered.push(output.chars().count());
+            }
+            DatasetRow::Conversation { messages } => {
+                let of = |role: &str| -> usize {
+                    let said = messages.iter().filter(|message| message.role == role);
+                    said.map(|message| message.content.chars().count()).sum()
+                };
+                asked.push(of("user"));
+                answered.push(of("assistant"));
+                turns += messages.len();
+            }
+        }
+    }
+    let mean = |lengths: &[usize]| lengths.iter().sum::<usize>() as f64 / lengths.len().max(1) as f64;
+    let longest = |lengths: &[usize]| lengths.iter().max().copied().unwrap_or(0);
+    let with_input =
+        rows.iter().filter(|row| matches!(row, DatasetRow::Instruction { input, .. } if !input.is_empty()));
+    let mut figures: Vec<(&str, Value)> = vec![
+        ("mean_asked_characters", mean(&asked).into()),
+        ("longest_asked_characters", longest(&asked).into()),
+        ("mean_answered_characters", mean(&answered).into()),
+        ("longest_answered_characters", longest(&answered).into()),
+    ];
+    match turns {
+        0 => figures.push(("with_input", with_input.count().into())),
+        _ => figures.push(("mean_turns", (turns as f64 / rows.len() as f64).into())),
+    }
+    figures.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 fn prompts(dir: &Path) -> Result<View, Failure> {
@@ -167,6 +205,8 @@ fn tokens(dir: &Path) -> Result<View, Failure> {
         view.figures.insert(format!("dropped.{reason}"), (*count).into());
     });
     view.text = figures_table(&view.figures);
+    view.heading("Lengths in tokens");
+    view.push(lengths_table(&info));
     let preview = dir.join("preview.jsonl");
     if preview.exists() {
         view.heading("First rows (what is trained on is coloured)");
@@ -179,6 +219,19 @@ fn tokens(dir: &Path) -> Result<View, Failure> {
         }
     }
     Ok(view)
+}
+
+/// How long rows are, before and after they were cut at the longest length.
+fn lengths_table(info: &TokensInfo) -> String {
+    let heading = ["split", "rows", "mean", "longest", "longest before the cut", "rows cut"].map(str::to_owned);
+    let row = |(name, split): (&str, &SplitInfo)| {
+        let mean = split.tokens as f64 / split.rows.max(1) as f64;
+        let longest = split.longest_tokens.min(info.max_length_tokens);
+        let counts = [split.rows, longest, split.longest_tokens, split.truncated_rows].map(|count| count.to_string());
+        let [rows, longest, before, cut] = counts;
+        vec![name.to_owned(), rows, format!("{mean:.1}"), longest, before, cut]
+    };
+    table(&heading, &[("train", &info.train), ("heldout", &info.heldout)].map(row))
 }
 
 fn adapter(dir: &Path) -> Result<View, Failure> {
