@@ -81,8 +81,8 @@ fn answer_panel<'a>(panel: &'a Panel<'a, AnswerSet>, params: &ReportParams) -> A
         }
     }
     let column = column_name(&panel.column, params);
-    let title =
-        [column, panel.prompts_name()].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ");
+    let prompts_name = panel.prompts_name().unwrap_or_else(|| "all".to_owned());
+    let title = [column, prompts_name].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ");
     let models = panel.members.iter().map(|member| model(member, &places)).collect();
     AnswerPanel { title, prompts, models }
 }

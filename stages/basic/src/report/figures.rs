@@ -146,10 +146,14 @@ fn answers_figure(
 ) -> Figure {
     let memorisation = measure.name == "rouge_l" && panel.role() == Role::Trained;
     let prompts = panel.prompts_name();
+    let with = |text: String, word: &str| match &prompts {
+        Some(prompts) => format!("{text}{word}{prompts}"),
+        None => text,
+    };
     let greedy = if panel.is_greedy() { "greedy answers" } else { "answers" };
     let title = match measure.subject {
-        Subject::Preference => format!("{} on {prompts}", measure.title),
-        _ => format!("{} of {greedy} to {prompts}", measure.title),
+        Subject::Preference => with(measure.title.to_owned(), " on "),
+        _ => with(format!("{} of {greedy}", measure.title), " to "),
     };
     let about = if memorisation {
         "How much of the trained answer a model gives back word for word: memorisation. Noise on the embeddings is known to \
@@ -165,10 +169,10 @@ fn answers_figure(
         role: Some(panel.role()),
         title,
         phrase: match measure.name {
-            "characters" => format!("length of answers to {prompts}"),
-            _ => format!("{} on {prompts}", measure.phrase()),
+            "characters" => with("length of answers".to_owned(), " to "),
+            _ => with(measure.phrase(), " on "),
         },
-        heading: format!("{}, {}", measure.heading, prompts.trim_end_matches(" prompts")),
+        heading: with(measure.heading.to_owned(), ", ").trim_end_matches(" prompts").to_owned(),
         about: about.to_owned(),
         arms,
     }

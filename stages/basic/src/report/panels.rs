@@ -16,6 +16,8 @@ pub struct Panel<'a, T> {
     pub column: IndexMap<String, String>,
     /// The stage, without axes.
     pub stage: String,
+    /// Whether another stage has a panel of the same kind, so that this one's name must be said.
+    pub is_one_of_several: bool,
     /// What is compared, with the arm's name in this panel.
     pub members: Vec<Member<'a, T>>,
 }
@@ -59,7 +61,7 @@ impl Placed for AnswerSet {
 impl<'a, T: Placed> Panel<'a, T> {
     fn new(item: &'a T) -> Self {
         let stage = stage_name(item.instance()).to_owned();
-        Self { column: item.place().column.clone(), stage, members: Vec::new() }
+        Self { column: item.place().column.clone(), stage, is_one_of_several: false, members: Vec::new() }
     }
 
     /// Adds an item; one whose arm and replicate are taken gets its stage's name to its arm.
@@ -97,12 +99,12 @@ impl Panel<'_, AnswerSet> {
         self.members.iter().all(|member| member.item.is_greedy == Some(true))
     }
 
-    /// What the prompts are, for people.
-    pub fn prompts_name(&self) -> String {
+    /// What the prompts are, for people. Nothing where there is but one set of them that is no part of the training rows.
+    pub fn prompts_name(&self) -> Option<String> {
         match self.role() {
-            Role::Trained => "trained prompts".to_owned(),
-            Role::HeldOut => "held-out prompts".to_owned(),
-            Role::Other => format!("prompts of {}", self.stage),
+            Role::Trained => Some("trained prompts".to_owned()),
+            Role::HeldOut => Some("held-out prompts".to_owned()),
+            Role::Other => self.is_one_of_several.then(|| format!("the prompts of {}", self.stage)),
         }
     }
 
@@ -119,7 +121,11 @@ pub fn run_panels(runs: &[Run]) -> Vec<Panel<'_, Run>> {
 
 /// Panels of answers: by column and stage, and by prompts for arms without the axis.
 pub fn answer_panels(sets: &[AnswerSet]) -> Vec<Panel<'_, AnswerSet>> {
-    panels(sets, |panel, set| panel.answers_the_prompts_of(set))
+    let mut panels = panels(sets, |panel, set| panel.answers_the_prompts_of(set));
+    let others = panels.iter().filter(|panel| panel.role() == Role::Other);
+    let stages: BTreeSet<String> = others.map(|panel| panel.stage.clone()).collect();
+    panels.iter_mut().for_each(|panel| panel.is_one_of_several = stages.len() > 1);
+    panels
 }
 
 fn panels<'a, T: Placed>(items: &'a [T], belongs: impl Fn(&Panel<'a, T>, &T) -> bool) -> Vec<Panel<'a, T>> {

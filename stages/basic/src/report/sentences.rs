@@ -81,6 +81,11 @@ pub fn number(value: f64, quantity: &Quantity<'_>) -> String {
     if value < 0.0 && !is_zero { format!("−{text}") } else { text }
 }
 
+/// `1 run`, `2 runs`.
+pub fn count(n: usize, noun: &str) -> String {
+    if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
+}
+
 /// What stands out in some answers, in words. Answers are counted from 1, as people do.
 pub fn what_stands_out(found: &Screening) -> Vec<String> {
     let mut texts = Vec::new();

@@ -49,6 +49,13 @@ assert.equal(await page.locator(".prompt script").count(), 0, "texts stay texts"
 await page.getByRole("checkbox", { name: "plain", exact: true }).uncheck();
 assert.equal(await page.locator(".answer", { hasText: "plain" }).locator("header .name", { hasText: /^plain$/ }).count(), 0);
 
+await page.setViewportSize({ width: 1280, height: 900 });
+await page.emulateMedia({ media: "print" });
+await page.setViewportSize({ width: 718, height: 1000 });
+const cut = await page.evaluate(() => [...document.querySelectorAll(".chart canvas, table.arms")]
+  .filter((drawn) => drawn.getBoundingClientRect().right > drawn.closest(".chart, section").getBoundingClientRect().right + 1).length);
+assert.equal(cut, 0, "nothing is cut on paper");
+await page.emulateMedia({ media: "screen" });
 await page.pdf({ format: "A4" });
 assert.equal(await page.title(), title);
 assert.deepEqual(noise, []);

@@ -8,7 +8,7 @@ use crate::report::drawing::Axis;
 use crate::report::figures::Figure;
 use crate::report::file::ReportFile;
 use crate::report::measures::Subject;
-use crate::report::sentences::{Summary, p_value, summaries};
+use crate::report::sentences::{Summary, count, p_value, summaries};
 use crate::report::statistics::{Difference, Differences};
 use crate::report::table::{Table, columns, table};
 
@@ -96,9 +96,9 @@ fn difference_view(arm: &str, difference: &Difference, axis: &Axis) -> Differenc
     let Difference { judged, sentence, family, .. } = difference;
     let (bootstrap, signs) = (&judged.comparison.bootstrap, &judged.comparison.sign_test);
     let tests = format!(
-        "bootstrap p {} (Holm over {} comparisons of {family}: {}); sign test: above on {}, below on {}, equal on {}, p {} (Holm: {})",
+        "bootstrap p {} (Holm over {} of {family}: {}); sign test: above on {}, below on {}, equal on {}, p {} (Holm: {})",
         p_value(bootstrap.p_value),
-        judged.family_size,
+        count(judged.family_size, "comparison"),
         p_value(judged.p_holm),
         signs.ahead,
         signs.behind,

@@ -21,7 +21,7 @@ use super::file::{ReportFile, RunFile, ScreeningFile};
 use super::packed::pack;
 use super::panels::Panel;
 use super::place::{column_name, display};
-use super::sentences::what_stands_out;
+use super::sentences::{count, what_stands_out};
 use super::statistics::Differences;
 use findings::column_views;
 use stages::lineage_view;
@@ -121,10 +121,12 @@ fn arm_views<'a>(report: &'a ReportFile<'_>) -> Vec<ArmView<'a>> {
 
 /// The line under the title: what was compared, and how much of it there is.
 fn lede(report: &ReportFile<'_>, figures: &[(Figure, Differences)]) -> String {
-    let count = |n: usize, noun: &str| if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") };
     let seeds = figures.iter().flat_map(|(figure, _)| figure.arms.values()).map(|arm| arm.replicates.len()).max();
     let mut parts = vec![count(report.arms.len(), "arm")];
-    parts.extend(seeds.map(|seeds| format!("up to {} each", count(seeds, "run"))));
+    parts.extend(seeds.map(|seeds| match seeds {
+        1 => "1 run each".to_owned(),
+        seeds => format!("up to {seeds} runs each"),
+    }));
     if let Some(baseline) = report.arms.iter().find(|arm| arm.is_baseline) {
         parts.push(format!("compared with {}", baseline.name));
     }
