@@ -37,6 +37,7 @@
     const chosen = select.value;
     select.replaceChildren(...entries.map(([value, text]) => new Option(text, value)));
     if (entries.some(([value]) => value === chosen)) select.value = chosen;
+    select.closest("label").hidden = entries.length < 2;
   }
 
   const panel = () => panels[Number(form.elements.panel.value)];
