@@ -10,6 +10,7 @@ use std::cell::RefCell;
 use std::fmt;
 
 use neftpipe_protocol::digest::canonical;
+use saphyr_parser::{Event, Parser};
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
@@ -82,7 +83,7 @@ fn general(text: &str) -> Result<Parsed, SyntaxError> {
 fn too_deep(text: &str) -> Option<(usize, usize)> {
     const DEEPEST: usize = 1_000;
     let mut depth = 0_usize;
-    let at = text.bytes().position(|byte| {
+    let suspect = text.bytes().position(|byte| {
         match byte {
             b'[' | b'{' => depth += 1,
             b']' | b'}' => depth = depth.saturating_sub(1),
@@ -90,9 +91,27 @@ fn too_deep(text: &str) -> Option<(usize, usize)> {
         }
         depth > DEEPEST
     })?;
+    // They may stand in texts and comments: a script without end of `{`. Events tell.
+    let mut depth = 0_usize;
+    for event in Parser::new_from_str(text) {
+        match event {
+            Ok((Event::SequenceStart(..) | Event::MappingStart(..), _)) => depth += 1,
+            Ok((Event::SequenceEnd | Event::MappingEnd, _)) => depth -= 1,
+            Ok(_) => {}
+            Err(_) => return Some(position(text, suspect)),
+        }
+        if depth > DEEPEST {
+            return Some(position(text, suspect));
+        }
+    }
+    None
+}
+
+/// Line and column of a byte, both from 1, in characters.
+fn position(text: &str, at: usize) -> (usize, usize) {
     let before = &text[..at];
     let line_start = before.rfind('\n').map_or(0, |end| end + 1);
-    Some((1 + before.matches('\n').count(), 1 + before[line_start..].chars().count()))
+    (1 + before.matches('\n').count(), 1 + before[line_start..].chars().count())
 }
 
 /// The parser's message without the position that it ends with: the diagnostic shows it.
@@ -257,6 +276,15 @@ mod tests {
         let error = parse("a: [1\nb: 2\n").unwrap_err();
         assert!(error.at.is_some(), "{error:?}");
         assert!(!error.message.contains("at line"), "{error}");
+    }
+
+    #[test]
+    fn brackets_in_texts_are_no_depth() {
+        let open = "[{".repeat(2_000);
+        let text = format!("# {open}\nrun: |\n  {open}\n  {open}\nquoted: '{open}'\n");
+        assert_eq!(parse(&text).unwrap().value["quoted"], json!(open));
+        assert!(parse(&format!("{text}tag: !t 1\n")).is_ok());
+        assert!(parse(&format!("{text}deep: {open}")).unwrap_err().message.contains("too deep"));
     }
 
     #[test]
