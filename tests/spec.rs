@@ -253,6 +253,12 @@ fn values_that_references_cannot_spell_need_labels() {
     assert_eq!(axis("[]"), ["bad_axis"]);
     assert_eq!(axis("5"), ["wrong_type"]);
     assert_eq!(axis("{ 'a|b': {} }"), ["bad_axis"]);
+    for value in ["'a|b'", "' '"] {
+        let added = format!(
+            "  a: {{ matrix: {{ params.x: [1] }}, include: [{{ params.x: {value} }}], command: {{ run: 'true' }} }}\n"
+        );
+        assert_eq!(codes_of(&commands(&added)), ["bad_axis"], "{value}");
+    }
 }
 
 #[test]
@@ -397,6 +403,10 @@ fn included_files_bring_params_defaults_and_stages() {
 
     project.file("lib/other.yaml", "stages:\n  b: { command: { run: 'true' } }\n");
     assert_eq!(codes(project.load()), ["unknown_stage", "duplicate_name"]);
+    project.file("lib/other.yaml", "profiles: { deep: {} }\nstages:\n  a: { command: { run: 'true' } }\n");
+    let deep = Overrides { profile: Some("deep".to_owned()), ..Overrides::default() };
+    let problems = project.load_with(&deep).unwrap_err();
+    assert!(problems.to_string().contains("other.yaml has it"), "{problems}");
     project.file("lib/other.yaml", "include: [../p.yaml]\n");
     assert_eq!(codes(project.load()), ["unknown_stage", "bad_include"]);
     project.file("lib/other.yaml", "stages:\n  a: { command: { rnu: 'true' } }\n");
@@ -449,8 +459,9 @@ fn a_local_judge_needs_a_model() {
             "version: 1\nstages:\n  a: {{ download: {{ from: 'file:a', as: answers }} }}\n  m: {{ download: {{ from: 'file:m' }} }}\n  j: {{ needs: {{ {needs} }}, judge: {{ annotator: local }} }}\n"
         )
     };
-    assert_eq!(codes_of(&text("answers: a")), ["missing_slot"]);
-    assert_eq!(loaded(&text("answers: a, model: m")).instances.len(), 3);
+    assert_eq!(codes_of(&text("answers: a, reference: a")), ["missing_slot"]);
+    assert_eq!(codes_of(&text("answers: a, model: m")), ["missing_slot"]);
+    assert_eq!(loaded(&text("answers: a, reference: a, model: m")).instances.len(), 3);
 }
 
 #[test]
@@ -463,6 +474,9 @@ fn a_judge_that_asks_a_service_has_all_that_it_needs() {
     let all = "answers: a, reference: a, annotators: f";
     assert_eq!(codes_of(&text("answers: a", "")), ["missing_slot", "missing_slot"]);
     assert_eq!(codes_of(&text(all, ", calibrate: 5")), ["missing_slot"]);
+    assert_eq!(codes_of(&text(&format!("{all}, calibrate: f"), "")), ["missing_key"]);
+    assert_eq!(codes_of(&text(&format!("{all}, annotations: f"), "")), ["conflict"]);
+    assert_eq!(codes_of(&text(all, ", seed: 18446744073709551615")), ["bad_value"]);
     assert_eq!(loaded(&text(all, ", length_control: { C: cv }")).instances.len(), 3);
     assert_eq!(codes_of(&text(all, ", length_control: { C: best }")), ["bad_value"]);
 }
@@ -477,6 +491,40 @@ fn axes_that_a_report_names_exist() {
     assert_eq!(text("rows: w"), ["unknown_axis"]);
     assert_eq!(text("rows: v, baseline: { v: z }"), ["unknown_axis_value"]);
     assert_eq!(text("rows: v, baseline: { x: z }"), ["unknown_axis"]);
+    assert_eq!(text("rows: v, families: { f: [p, z] }, baseline: { v: w }"), ["unknown_axis_value"; 2]);
+    let interactions = "rows: v, interactions: { i: { both: p, alone: [q, r] }, j: { both: s, alone: [p, q] } }";
+    assert_eq!(text(interactions), ["unknown_axis_value"; 2]);
+}
+
+/// What a worker would refuse only once its inputs are there.
+#[test]
+fn what_does_not_go_together_is_said_before_anything_runs() {
+    let text = |stages: &str| {
+        codes_of(&format!(
+            "version: 1\nstages:\n  m: {{ download: {{ from: 'file:m', as: model }} }}\n  d: {{ download: {{ from: 'file:d', as: dataset }} }}\n  k: {{ needs: {{ dataset: d, tokenizer: m }}, tokenize: {{ }} }}\n  a: {{ needs: {{ model: m, tokens: k }}, train: {{ lora: {{ rank: 4 }} }} }}\n{stages}"
+        ))
+    };
+    let train = |params: &str| {
+        text(&format!("  t: {{ needs: {{ model: m, tokens: k, adapter: a }}, train: {{ {params} }} }}\n"))
+    };
+    assert_eq!(train("full: true"), ["conflict"]);
+    assert_eq!(train("lora: { rank: 8 }"), ["conflict"]);
+    assert_eq!(train("lora: { rank: 4 }, early_stopping: { patience: 1 }, eval_every: 2"), ["conflict"]);
+    let masked = "  s: { needs: { model: m, tokens: k }, train: { sparsity: { scope: delta, target: 0.5 } } }\n  t: { needs: { model: m, tokens: k, adapter: s } , train: {} }\n";
+    assert_eq!(text(masked), ["conflict"]);
+    assert_eq!(
+        text("  t: { needs: { dataset: d, tokenizer: m }, tokenize: { decontaminate: true } }\n"),
+        ["missing_slot"]
+    );
+    let sources =
+        ["hf:alone", "https://", "pypi:a==1 --pre", "file:"].map(|from| format!("{{ from: '{from}', as: files }}"));
+    for download in sources
+        .iter()
+        .map(String::as_str)
+        .chain(["{ from: 'file:x', sha256: ab }", "{ from: 'hf:a/b', select: ['[a'] }"])
+    {
+        assert_eq!(text(&format!("  x: {{ download: {download} }}\n")), ["bad_value"], "{download}");
+    }
 }
 
 #[test]
@@ -505,7 +553,20 @@ fn commands_are_told_of_scripts_that_they_leave_behind() {
     let warning = pipeline.warnings.to_string();
     assert!(warning.contains("script_not_in_files") && warning.contains("go.py"), "{warning}");
     project.file("p.yaml", &commands("  a: { command: { run: 'go.py', files: [go.py, none.py, ../x] } }\n"));
-    assert_eq!(codes(project.load()), ["bad_value", "missing_file"]);
+    assert_eq!(codes(project.load()), ["missing_file", "bad_value"]);
+    let of_two = "  a: { command: { run: x, files: [none.py] } }\n  b: { command: { run: x, files: [none.py] } }\n";
+    project.file("p.yaml", &commands(of_two));
+    assert_eq!(codes(project.load()), ["missing_file"; 2]);
+}
+
+#[test]
+fn a_path_that_the_key_cannot_leave_out_is_told() {
+    let warnings = |stage: &str| loaded(&commands(stage)).warnings.to_string();
+    let told = warnings("  a: { command: { run: x, params: { note: 1 }, key_ignore: [params.noet] } }\n");
+    assert!(told.contains("no_effect") && told.contains("did you mean `note`"), "{told}");
+    let of_some =
+        "  a: { matrix: { v: { p: { params.x.y: 1 }, q: {} } }, command: { run: x, key_ignore: [params.x.y] } }\n";
+    assert_eq!(warnings(of_some), "");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::expand::{MOST_INSTANCES, Pick, too_many};
 use super::join::{Joined, join_key, unknown_value};
 use super::layer::{Layer, overlap};
-use super::matrix::{Axis, Combination, unknown_axis};
+use super::matrix::{Axis, Combination, unknown_axis, unspellable};
 use super::problem::{Code, Path, Problem, listed};
 use super::stage::{Draft, stage_place};
 use super::yaml::scalar_text;
@@ -183,8 +183,10 @@ impl Known<'_> {
                 Some(at) => own.push((axis.values[at].value.clone(), Pick::Listed(index, at))),
                 None => {
                     let place = combination.place(&self.draft.name, Some(&axis.name));
-                    let layer = Layer::of_value(&axis.name, value.clone(), &Path::DOCUMENT).at(place);
+                    let layer = Layer::of_value(&axis.name, value.clone(), &Path::DOCUMENT).at(place.clone());
                     let before = problems.len();
+                    let text = scalar_text(value).unwrap_or_default();
+                    problems.extend(unspellable(&text, place, "a value of an axis"));
                     layer.check(self.draft.kind, problems);
                     if problems.len() > before {
                         return;

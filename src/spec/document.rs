@@ -31,6 +31,8 @@ pub struct Document {
     pub params: Map<String, Value>,
     /// `profiles`: override sets by name.
     pub profiles: Map<String, Value>,
+    /// Profiles of included files, which nothing brings in: name and file.
+    pub profiles_elsewhere: Vec<(String, String)>,
     /// `defaults`: parameters by kind.
     pub defaults: Map<String, Value>,
     /// `stages`.
@@ -163,6 +165,9 @@ impl Reader<'_> {
             if let Some(Value::Object(profiles)) = take_map(&mut root, "profiles", &top, problems) {
                 self.document.profiles = profiles;
             }
+        } else if let Some(profiles) = root.get("profiles").and_then(Value::as_object) {
+            let names = profiles.keys().map(|name| (name.clone(), file.display().to_string()));
+            self.document.profiles_elsewhere.extend(names);
         }
         for section in SECTIONS {
             self.section(&mut root, section, id, problems);

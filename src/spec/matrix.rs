@@ -102,8 +102,8 @@ fn labelled(
     let empty = Map::new();
     for (label, value) in labels {
         let path = path.key(label);
-        if !spellable(label) {
-            problems.push(needs_label(label, path.at_key(), "a label"));
+        if let Some(problem) = unspellable(label, path.at_key(), "a label") {
+            problems.push(problem);
             good = false;
         }
         let map = match value {
@@ -151,9 +151,7 @@ fn plain(
             );
             continue;
         };
-        if !spellable(&text) {
-            problems.push(needs_label(&text, path.at_value(), "a value of an axis"));
-        }
+        problems.extend(unspellable(&text, path.at_value(), "a value of an axis"));
         if let Some(&first) = seen.get(&text) {
             problems.push(
                 Problem::new(Code::BadAxis, path.at_value(), format!("`{text}` stands twice"))
@@ -176,17 +174,17 @@ fn axis_item(path: &Path<'_>, index: usize) -> Place {
     }
 }
 
-/// Whether references can spell a value.
-fn spellable(text: &str) -> bool {
-    !text.is_empty() && text.trim() == text && !text.contains(|c: char| RESERVED.contains(c) || c.is_control())
-}
-
-fn needs_label(text: &str, place: Place, what: &str) -> Problem {
+/// Says that references could not spell a value, where that is so.
+pub fn unspellable(text: &str, place: Place, what: &str) -> Option<Problem> {
+    let is_spelled =
+        !text.is_empty() && text.trim() == text && !text.contains(|c: char| RESERVED.contains(c) || c.is_control());
     let message = format!("`{text}` cannot be {what}: references could not spell it");
-    Problem::new(Code::BadAxis, place, message).hint(format!(
-        "give it a label without {}",
-        RESERVED.chars().map(|c| c.to_string()).collect::<Vec<_>>().join(" ")
-    ))
+    (!is_spelled).then(|| {
+        Problem::new(Code::BadAxis, place, message).hint(format!(
+            "give it a label without {}",
+            RESERVED.chars().map(|c| c.to_string()).collect::<Vec<_>>().join(" ")
+        ))
+    })
 }
 
 /// The name of a plain axis is a parameter path of the stage.

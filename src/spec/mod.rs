@@ -30,6 +30,7 @@ mod shape;
 pub mod source;
 mod spans;
 mod stage;
+mod together;
 mod units;
 mod validate;
 mod yaml;

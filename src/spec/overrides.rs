@@ -83,6 +83,11 @@ fn unknown_profile(document: &mut Document, wanted: &str) -> Problem {
     let id = document.sources.add_argument("--profile", wanted.to_owned());
     let place = Place::Bytes { source: id, range: 0..wanted.len() };
     let problem = Problem::new(Code::UnknownProfile, place, format!("the file has no profile `{wanted}`"));
+    if let Some((_, file)) = document.profiles_elsewhere.iter().find(|(name, _)| name == wanted) {
+        return problem.hint(format!(
+            "{file} has it, but `include` brings in params, defaults and stages: declare it in the file that is run"
+        ));
+    }
     if document.profiles.is_empty() {
         return problem.hint("declare it under `profiles:`");
     }

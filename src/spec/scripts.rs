@@ -15,7 +15,9 @@ use super::stage::{Draft, stage_place};
 pub struct Scripts {
     listings: HashMap<PathBuf, HashSet<String>>,
     exists: HashMap<PathBuf, bool>,
-    globs: HashMap<Vec<String>, Option<GlobSet>>,
+    globs: HashMap<Vec<String>, Result<GlobSet, (String, String)>>,
+    /// The stage and the files that were looked at last: its instances follow one another.
+    checked: Option<(String, Vec<String>)>,
 }
 
 impl Scripts {
@@ -28,9 +30,9 @@ impl Scripts {
             .filter_map(Value::as_str)
             .map(str::to_owned)
             .collect();
-        if !self.globs.contains_key(&files) {
-            let set = self.check_files(draft, &files, problems);
-            self.globs.insert(files.clone(), set);
+        if self.checked.as_ref().is_none_or(|(stage, known)| *stage != draft.name || *known != files) {
+            self.check_files(draft, &files, problems);
+            self.checked = Some((draft.name.clone(), files.clone()));
         }
         let run = instance.params["run"].as_str().unwrap_or_default();
         let outside: Vec<&str> = words(run).filter(|word| self.is_unheld(draft, &files, word)).collect();
@@ -47,41 +49,31 @@ impl Scripts {
         }
     }
 
-    /// The patterns of `files`, if they can be read.
-    fn check_files(&mut self, draft: &Draft, files: &[String], problems: &mut Vec<Problem>) -> Option<GlobSet> {
-        let place = || stage_place(&draft.name, &[draft.kind.name(), "files"]);
-        let mut builder = GlobSetBuilder::new();
-        let mut good = true;
+    /// Says what is wrong with `files`, each at its place.
+    fn check_files(&mut self, draft: &Draft, files: &[String], problems: &mut Vec<Problem>) {
+        let place = stage_place(&draft.name, &[draft.kind.name(), "files"]);
+        let place = |file: &str| place.spelling(file);
         for file in files {
             let path = FilePath::new(file);
+            let plain = !file.contains(['*', '?', '[', '{']);
             if path.components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir)) {
                 let message = format!("`{file}` leads out of the folder of the pipeline file");
                 problems.push(
-                    Problem::new(Code::BadValue, place(), message)
+                    Problem::new(Code::BadValue, place(file), message)
                         .hint("`files` are relative to the pipeline file and keep their places"),
                 );
-                good = false;
-                continue;
-            }
-            match GlobBuilder::new(file.trim_start_matches("./")).literal_separator(true).build() {
-                Ok(glob) => {
-                    builder.add(glob);
-                }
-                Err(error) => {
-                    problems.push(Problem::new(Code::BadValue, place(), format!("`{file}` is no pattern: {error}")));
-                    good = false;
-                }
-            }
-            let plain = !file.contains(['*', '?', '[', '{']);
-            if plain && !self.exists(&draft.folder.join(file)) {
+            } else if plain && !self.exists(&draft.folder.join(file)) {
                 let message = format!("there is no file `{file}` beside the pipeline file");
                 problems.push(
-                    Problem::new(Code::MissingFile, place(), message)
+                    Problem::new(Code::MissingFile, place(file), message)
                         .hint("paths in `files` are relative to the pipeline file"),
                 );
             }
         }
-        builder.build().ok().filter(|_| good)
+        let compiled = self.globs.entry(files.to_vec()).or_insert_with(|| compile(files));
+        if let Err((file, error)) = compiled {
+            problems.push(Problem::new(Code::BadValue, place(file), format!("`{file}` is no pattern: {error}")));
+        }
     }
 
     fn is_unheld(&mut self, draft: &Draft, files: &[String], word: &str) -> bool {
@@ -92,7 +84,7 @@ impl Scripts {
             return false;
         }
         // Where the patterns are wrong, that is the problem to mend first.
-        self.globs.get(files).and_then(Option::as_ref).is_some_and(|globs| !globs.is_match(name))
+        self.globs.get(files).and_then(|globs| globs.as_ref().ok()).is_some_and(|globs| !globs.is_match(name))
     }
 
     fn exists(&mut self, path: &FilePath) -> bool {
@@ -102,6 +94,16 @@ impl Scripts {
     fn is_file(&mut self, path: &FilePath) -> bool {
         self.exists(path) && path.is_file()
     }
+}
+
+/// The patterns together, or the first that is none and why.
+fn compile(files: &[String]) -> Result<GlobSet, (String, String)> {
+    let mut builder = GlobSetBuilder::new();
+    for file in files {
+        let glob = GlobBuilder::new(file.trim_start_matches("./")).literal_separator(true).build();
+        builder.add(glob.map_err(|error| (file.clone(), error.kind().to_string()))?);
+    }
+    builder.build().map_err(|error| (files.join(", "), error.to_string()))
 }
 
 fn listing(folder: &FilePath) -> HashSet<String> {

@@ -1,8 +1,5 @@
-//! What can only be said once parameters are known: types of inputs, and values that lean on the rest of the pipeline.
+//! What can only be said once parameters are known: types of inputs, and what a command's `run` names.
 
-use std::collections::HashSet;
-
-use neftpipe_protocol::judging::LOCAL;
 use neftpipe_protocol::params::command::{Field, Piece, param, pieces};
 use neftpipe_protocol::{ArtifactType, Kind};
 use serde_json::Value;
@@ -10,7 +7,7 @@ use serde_json::Value;
 use super::model::{InputRef, Instance};
 use super::problem::{Code, Place, Problem, listed, nearest};
 use super::stage::{Draft, Need, stage_place};
-use super::yaml::scalar_text;
+use super::together;
 
 /// The inputs of an instance: the output of each need, its type checked.
 pub fn connect(
@@ -71,45 +68,15 @@ fn fitting<'i>(from: &'i Instance, types: &[ArtifactType]) -> Option<&'i str> {
 /// Checks of an instance that no schema can make.
 pub fn check_instance(draft: &Draft, instance: &Instance, instances: &[Instance], problems: &mut Vec<Problem>) {
     match instance.kind {
-        Kind::Judge => check_judge(draft, instance, problems),
-        Kind::Tokenize if instance.params["decontaminate"] == true && !instance.inputs.contains_key("exclude") => {
-            problems.push(
-                Problem::warning(
-                    Code::NoEffect,
-                    param_place(draft, "decontaminate"),
-                    "`decontaminate` drops rows that the input `exclude` holds, and there is none",
-                )
-                .hint("name the prompts: `needs: { exclude: … }`"),
-            );
-        }
-        Kind::Report => check_report(draft, instance, instances, problems),
         Kind::Command => check_command(draft, instance, problems),
-        _ => {}
+        _ => together::check(draft, instance, instances, problems),
     }
 }
 
-/// A judge has all that it needs before it is asked, which may cost money.
-fn check_judge(draft: &Draft, instance: &Instance, problems: &mut Vec<Problem>) {
-    let Some(annotator) = instance.params["annotator"].as_str() else { return };
-    let mut need = |slot: &str, key: &str, message: String| {
-        if !instance.inputs.contains_key(slot) {
-            let problem = Problem::new(Code::MissingSlot, param_place(draft, key), message);
-            problems.push(problem.hint(format!("name it: `needs: {{ {slot}: … }}`")));
-        }
-    };
-    if annotator == LOCAL {
-        need("model", "annotator", "a local annotator needs the model that judges".to_owned());
-    } else {
-        need("reference", "annotator", format!("`{annotator}` needs the answers to compare with"));
-        need("annotators", "annotator", format!("`{annotator}` needs the files that hold its prompt"));
-    }
-    if !instance.params["calibrate"].is_null() {
-        need("calibrate", "calibrate", "calibration needs published annotations".to_owned());
-    }
-}
-
-/// What `run` names is there to be filled in.
+/// What `run` names is there to be filled in, and what `key_ignore` leaves out.
 fn check_command(draft: &Draft, instance: &Instance, problems: &mut Vec<Problem>) {
+    let ignored = instance.params["key_ignore"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    problems.extend(ignored.filter_map(|path| check_ignored(draft, instance, path)));
     let run = instance.params["run"].as_str().unwrap_or_default();
     let mut before = "";
     for piece in pieces(run) {
@@ -123,6 +90,23 @@ fn check_command(draft: &Draft, instance: &Instance, problems: &mut Vec<Problem>
             }
         }
     }
+}
+
+/// A path that the stage has for none of its instances is a slip: what it should have left out stays in the key.
+fn check_ignored(draft: &Draft, instance: &Instance, path: &str) -> Option<Problem> {
+    let params = &instance.params["params"];
+    let name = path.strip_prefix("params.")?;
+    let keys: Vec<&str> = path.split('.').collect();
+    let layers = draft.axes.iter().flat_map(|axis| axis.values.iter().map(|value| &value.layer));
+    let mut layers = layers.chain(draft.refine.iter().map(|refinement| &refinement.layer));
+    if param(|name| params.get(name), name).is_some() || layers.any(|layer| layer.says(&keys)) {
+        return None;
+    }
+    let place = param_place(draft, "key_ignore").spelling(path);
+    let message = format!("`key_ignore` names the parameter `{name}`, which the stage does not have");
+    let problem = Problem::warning(Code::NoEffect, place, message);
+    let known = dotted_paths(params);
+    Some(problem.suggest(name, known.iter().map(String::as_str)))
 }
 
 fn check_field(draft: &Draft, instance: &Instance, field: Field<'_>) -> Option<Problem> {
@@ -169,40 +153,8 @@ fn dotted_paths(params: &Value) -> Vec<String> {
         .collect()
 }
 
-/// Axes that a report names are axes of what it is given, and so are the values of its baseline.
-fn check_report(draft: &Draft, instance: &Instance, instances: &[Instance], problems: &mut Vec<Problem>) {
-    let given: Vec<&Instance> = instance.inputs.values().flatten().map(|input| &instances[input.instance]).collect();
-    let axes: indexmap::IndexSet<&str> =
-        given.iter().flat_map(|instance| instance.axes.keys()).map(String::as_str).collect();
-    let unknown = |place: Place, axis: &str| {
-        let problem = Problem::new(Code::UnknownAxis, place, format!("no input of the report has an axis `{axis}`"));
-        problem.suggest(axis, axes.iter().copied())
-    };
-    for key in ["rows", "columns", "replicate"] {
-        if let Some(axis) = instance.params[key].as_str().filter(|axis| !axes.contains(axis)) {
-            problems.push(unknown(param_place(draft, key), axis));
-        }
-    }
-    for (axis, value) in instance.params["baseline"].as_object().into_iter().flatten() {
-        let place = stage_place(&draft.name, &[draft.kind.name(), "baseline", axis]);
-        if !axes.contains(axis.as_str()) {
-            problems.push(unknown(place.key_part(), axis));
-            continue;
-        }
-        let texts: HashSet<String> =
-            given.iter().filter_map(|given| given.axes.get(axis)).filter_map(scalar_text).collect();
-        let text = scalar_text(value).unwrap_or_default();
-        if !texts.contains(&text) {
-            let mut names: Vec<&str> = texts.iter().map(String::as_str).collect();
-            names.sort_unstable();
-            let message = format!("the axis `{axis}` has no value `{text}`");
-            problems.push(Problem::new(Code::UnknownAxisValue, place, message).suggest(&text, names));
-        }
-    }
-}
-
 /// Where a stage says a parameter; its kind where it comes from elsewhere.
-fn param_place(draft: &Draft, key: &str) -> Place {
+pub fn param_place(draft: &Draft, key: &str) -> Place {
     let kind = stage_place(&draft.name, &[draft.kind.name()]);
     if draft.params.says(&[key]) { kind.below(&[key]) } else { kind.key_part() }
 }

@@ -16,6 +16,7 @@ pub mod question;
 pub mod random;
 pub mod request;
 pub mod scoring;
+pub mod source;
 pub mod training;
 pub mod worker;
 

@@ -149,6 +149,17 @@ pub fn param<'a>(top: impl Fn(&str) -> Option<&'a Value>, path: &str) -> Option<
     })
 }
 
+fn is_variable(name: &str) -> bool {
+    !name.starts_with(|c: char| c.is_ascii_digit())
+        && !name.is_empty()
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+/// References spell it after the stage's name and a dot.
+fn is_output(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'))
+}
+
 fn files() -> ArtifactType {
     ArtifactType::Files
 }
@@ -174,6 +185,18 @@ impl StageParams for CommandParams {
         }
         if self.key_ignore.iter().any(|path| !path.starts_with("params.")) {
             problems.push(("key_ignore", "only paths that begin with `params.` can be left out of the key".to_owned()));
+        }
+        for (key, names) in [("env", &self.env), ("secrets", &self.secrets)] {
+            for name in names.iter().filter(|name| !is_variable(name)) {
+                problems.push((key, format!("`{name}` names no variable: letters, digits and `_` do")));
+            }
+        }
+        if let Some(name) = self.secrets.iter().find(|name| self.env.contains(name)) {
+            let message = format!("`{name}` is under `env` too, and its digest would be in the key: name it once");
+            problems.push(("secrets", message));
+        }
+        for name in self.outputs.keys().filter(|name| !is_output(name)) {
+            problems.push(("outputs", format!("`{name}` names no output: letters, digits, `_`, `-` and `.` do")));
         }
         for (name, CommandOutput { path, .. }) in self.outputs.iter().filter(|(_, output)| !output.is_inside()) {
             problems.push(("outputs", format!("the path `{path}` of the output `{name}` leads out of {{out}}")));
@@ -206,6 +229,18 @@ mod tests {
             Piece::Text(text) => text.to_owned(),
             Piece::Field(field) => field.to_string(),
         }
+    }
+
+    #[test]
+    fn names_that_nothing_could_spell_are_told() {
+        let problems = |said: Value| {
+            let params: CommandParams = serde_json::from_value(said).unwrap();
+            params.problems().into_iter().map(|(path, _)| path).collect::<Vec<_>>()
+        };
+        let said = serde_json::json!({"run": "x", "env": ["A", "1B", "A=B", ""], "secrets": ["C", "A"]});
+        assert_eq!(problems(said), ["env", "env", "env", "secrets"]);
+        let outputs = serde_json::json!({"a b": {"path": "x"}, "ok-1.csv": {"path": "y"}, "a[": {"path": "z"}});
+        assert_eq!(problems(serde_json::json!({"run": "x", "outputs": outputs})), ["outputs", "outputs"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{OneOrMany, StageParams};
+use crate::source::Source;
 use crate::{ArtifactType, Kind};
 
 /// Parameters of `download`.
@@ -118,17 +119,20 @@ impl StageParams for DownloadParams {
     }
 
     fn problems(&self) -> Vec<(&'static str, String)> {
-        const SCHEMES: [&str; 5] = ["hf:", "https://", "http://", "file:", "pypi:"];
         let mut problems = Vec::new();
-        if !SCHEMES.iter().any(|scheme| self.from.starts_with(scheme)) {
-            problems.push(("from", format!("`{}` is no source: hf:, https://, file: or pypi: is wanted", self.from)));
+        if let Err(message) = Source::parse(&self.from) {
+            problems.push(("from", message));
         }
-        if self.from.starts_with("pypi:") && !self.from.contains("==") {
-            problems.push(("from", format!("`{}` names no version: write pypi:NAME==VERSION", self.from)));
+        if let Some(digest) = self.sha256.as_ref().filter(|digest| !is_sha256(digest)) {
+            problems.push(("sha256", format!("`{digest}` is no SHA-256: 64 hex digits are wanted")));
         }
         if self.limit == Some(0) {
             problems.push(("limit", "0 rows leave nothing to do".to_owned()));
         }
         problems
     }
+}
+
+fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

@@ -252,6 +252,9 @@ impl StageParams for JudgeParams {
         if matches!(self.length_control.c, Strength::Value(c) if !(c.is_finite() && c > 0.0)) {
             problems.push(("length_control.C", "a positive number or cv is wanted".to_owned()));
         }
+        if i64::try_from(self.seed).is_err() {
+            problems.push(("seed", format!("{} is too large: services take 63 bits", self.seed)));
+        }
         problems.extend(self.problems_of_annotator());
         if self.annotator.is_none() && self.metrics.is_empty() {
             problems.push(("metrics", "neither an annotator nor a measure is left to do".to_owned()));

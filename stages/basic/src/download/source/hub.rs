@@ -10,6 +10,7 @@
 
 use neftpipe_protocol::Failure;
 use neftpipe_protocol::params::download::DownloadAs;
+use neftpipe_protocol::source::{HubRepo, MAIN};
 use serde::Deserialize;
 use ureq::http::StatusCode;
 
@@ -21,57 +22,19 @@ use super::transfer::{Meter, Transfer, sha256_of};
 use super::{Fetch, Fetched, SourceFile, measured};
 use crate::download::Halt;
 
-/// The branch that is meant where no revision is named.
-const MAIN: &str = "main";
-
-/// A repository at a revision.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HubRepo {
-    /// Whether it is a dataset; else it is a model.
-    pub dataset: bool,
-    /// `OWNER/NAME`.
-    pub id: String,
-    /// Branch, tag or commit.
-    pub revision: String,
+/// Where a repository is shown to people.
+fn page(endpoint: &str, repo: &HubRepo) -> String {
+    format!("{endpoint}/{}{}", if repo.dataset { "datasets/" } else { "" }, repo.id)
 }
 
-impl HubRepo {
-    /// Reads `[datasets/]OWNER/NAME[@REV]`.
-    pub fn parse(text: &str) -> Option<Self> {
-        let (id, revision) = text.split_once('@').unwrap_or((text, MAIN));
-        let (dataset, id) = match id.strip_prefix("datasets/") {
-            Some(id) => (true, id),
-            None => (false, id),
-        };
-        let plain = |part: &str| {
-            !matches!(part, "" | "." | "..")
-                && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
-        };
-        let (owner, name) = id.split_once('/')?;
-        (plain(owner) && plain(name) && revision.split('/').all(plain)).then(|| Self {
-            dataset,
-            id: id.to_owned(),
-            revision: revision.to_owned(),
-        })
-    }
+/// What tells the commit of a revision, and its files.
+fn api(endpoint: &str, repo: &HubRepo) -> String {
+    let kind = if repo.dataset { "datasets" } else { "models" };
+    format!("{endpoint}/api/{kind}/{}/revision/{}?blobs=true", repo.id, encode(&repo.revision, ""))
+}
 
-    /// Whether the revision is a commit, which never moves.
-    fn is_commit(&self) -> bool {
-        self.revision.len() == 40 && self.revision.bytes().all(|byte| byte.is_ascii_hexdigit())
-    }
-
-    fn page(&self, endpoint: &str) -> String {
-        format!("{endpoint}/{}{}", if self.dataset { "datasets/" } else { "" }, self.id)
-    }
-
-    fn api(&self, endpoint: &str) -> String {
-        let kind = if self.dataset { "datasets" } else { "models" };
-        format!("{endpoint}/api/{kind}/{}/revision/{}?blobs=true", self.id, encode(&self.revision, ""))
-    }
-
-    fn file(&self, endpoint: &str, commit: &str, path: &str) -> String {
-        format!("{}/resolve/{commit}/{}", self.page(endpoint), encode(path, "/"))
-    }
+fn file_url(endpoint: &str, repo: &HubRepo, commit: &str, path: &str) -> String {
+    format!("{}/resolve/{commit}/{}", page(endpoint, repo), encode(path, "/"))
 }
 
 /// A file of the repository, with what is known of it before it is here.
@@ -175,7 +138,7 @@ impl Hub<'_> {
             sha256: String,
         }
         let repo = HubRepo { revision: pinned.unwrap_or(&self.repo.revision).to_owned(), ..self.repo.clone() };
-        let url = repo.api(&self.env.endpoint);
+        let url = api(&self.env.endpoint, &repo);
         let get = Get { url: url.clone(), token: self.env.token.clone(), ..Get::default() };
         let attempt = || {
             let mut response = client.send(&get)?;
@@ -270,7 +233,7 @@ impl Hub<'_> {
         listed: &Listed,
         meter: &mut Meter,
     ) -> Result<(SourceFile, ResolvedFile), Halt> {
-        let url = self.repo.file(&self.env.endpoint, commit, &listed.path);
+        let url = file_url(&self.env.endpoint, self.repo, commit, &listed.path);
         let get = Get { url, token: self.env.token.clone(), ..Get::default() };
         let path = self.fetch.downloads().join("repository").join(&listed.path);
         let transfer = Transfer { get, name: &listed.path, path: path.clone() };
@@ -286,7 +249,7 @@ impl Hub<'_> {
     fn explain(&self, stopped: Stopped) -> Halt {
         let Stopped::Http(HttpError::Status { status, code, message, .. }) = &stopped else { return stopped.into() };
         let Self { env, repo, .. } = self;
-        let page = repo.page(&env.endpoint);
+        let page = page(&env.endpoint, repo);
         let says = message.as_deref().unwrap_or_default();
         let gated = code.as_deref() == Some("GatedRepo") || (status.as_u16() == 403 && says.contains("gated"));
         let failure = match (*status, code.as_deref()) {
@@ -329,15 +292,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn repositories_are_read() {
+    fn addresses_are_those_of_the_hub() {
         let repo = HubRepo::parse("datasets/tatsu-lab/alpaca@refs/pr/1").unwrap();
-        assert_eq!(repo, HubRepo { dataset: true, id: "tatsu-lab/alpaca".into(), revision: "refs/pr/1".into() });
-        assert_eq!(repo.api("http://h"), "http://h/api/datasets/tatsu-lab/alpaca/revision/refs%2Fpr%2F1?blobs=true");
+        assert_eq!(api("http://h", &repo), "http://h/api/datasets/tatsu-lab/alpaca/revision/refs%2Fpr%2F1?blobs=true");
         let repo = HubRepo::parse("a/b").unwrap();
-        assert_eq!(repo.revision, "main");
-        assert_eq!(repo.file("http://h", "c0", "x y/ü.json"), "http://h/a/b/resolve/c0/x%20y/%C3%BC.json");
-        for wrong in ["a", "a/b/c", "a/..", "/b", "a/b@", "a/b@x y", "datasets/a"] {
-            assert!(HubRepo::parse(wrong).is_none(), "{wrong}");
-        }
+        assert_eq!(file_url("http://h", &repo, "c0", "x y/ü.json"), "http://h/a/b/resolve/c0/x%20y/%C3%BC.json");
     }
 }

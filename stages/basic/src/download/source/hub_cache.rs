@@ -8,10 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use neftpipe_protocol::Failure;
+use neftpipe_protocol::source::HubRepo;
 use neftpipe_protocol::worker::io_failure;
 use walkdir::WalkDir;
-
-use super::hub::HubRepo;
 
 /// Settings of the hub's clients, as the environment has them.
 pub struct HubEnv {

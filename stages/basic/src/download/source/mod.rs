@@ -19,11 +19,11 @@ use neftpipe_protocol::Failure;
 use neftpipe_protocol::artifact::Metrics;
 use neftpipe_protocol::params::DownloadParams;
 use neftpipe_protocol::params::download::DownloadAs;
+use neftpipe_protocol::source::Source;
 use neftpipe_protocol::worker::Job;
 use serde_json::Value;
 
 use super::Halt;
-use hub::HubRepo;
 pub use resolved::Resolved;
 use resolved::ResolvedFile;
 use select::Selection;
@@ -103,50 +103,12 @@ impl<'a> Fetch<'a> {
     }
 }
 
-/// A source as written in `from`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Source {
-    /// `file:PATH`
-    Local(PathBuf),
-    /// `https://…`
-    Http(String),
-    /// `pypi:NAME==VERSION`
-    Pypi { name: String, version: String },
-    /// `hf:[datasets/]OWNER/NAME[@REV]`
-    Hub(HubRepo),
-}
-
-impl Source {
-    fn parse(from: &str) -> Result<Self, Failure> {
-        let bad = |why: &str| Failure::usage(format!("from: `{from}` {why}"));
-        if let Some(path) = from.strip_prefix("file:") {
-            return if path.is_empty() { Err(bad("names no path")) } else { Ok(Self::Local(path.into())) };
-        }
-        if from.starts_with("https://") || from.starts_with("http://") {
-            return Ok(Self::Http(from.to_owned()));
-        }
-        if let Some(package) = from.strip_prefix("pypi:") {
-            return match package.split_once("==") {
-                Some((name, version)) if pypi::is_name(name) && pypi::is_version(version) => {
-                    Ok(Self::Pypi { name: name.to_owned(), version: version.to_owned() })
-                }
-                _ => Err(bad("is no package: pypi:NAME==VERSION is wanted")),
-            };
-        }
-        match from.strip_prefix("hf:").map(HubRepo::parse) {
-            Some(Some(repo)) => Ok(Self::Hub(repo)),
-            Some(None) => Err(bad("is no repository: hf:OWNER/NAME[@REV] or hf:datasets/OWNER/NAME[@REV] is wanted")),
-            None => Err(bad("is no source: hf:, https://, file: or pypi: is wanted")),
-        }
-    }
-}
-
 /// Brings the selected files of the stage's source.
 ///
 /// # Errors
 /// A source that is absent or cannot be reached (environment), or whose files are not the expected ones (data).
 pub fn fetch(fetch: &Fetch) -> Result<Fetched, Halt> {
-    let mut fetched = match Source::parse(&fetch.params.from)? {
+    let mut fetched = match Source::parse(&fetch.params.from).map_err(|why| Failure::usage(format!("from: {why}")))? {
         Source::Local(path) => local::fetch(fetch, &path)?,
         Source::Http(url) => http::fetch(fetch, &url)?,
         Source::Pypi { name, version } => pypi::fetch(fetch, &name, &version)?,
@@ -159,19 +121,4 @@ pub fn fetch(fetch: &Fetch) -> Result<Fetched, Halt> {
 /// The figure of bytes that went over the network.
 fn measured(downloaded_bytes: u64) -> Metrics {
     [("downloaded_bytes".to_owned(), Value::from(downloaded_bytes))].into_iter().collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sources_are_told_apart() {
-        assert_eq!(Source::parse("file:a/b").unwrap(), Source::Local("a/b".into()));
-        assert_eq!(Source::parse("https://h/x").unwrap(), Source::Http("https://h/x".into()));
-        assert_eq!(Source::parse("pypi:a-b==1.0").unwrap(), Source::Pypi { name: "a-b".into(), version: "1.0".into() });
-        for wrong in ["file:", "pypi:a", "pypi:--index-url x==1", "pypi:a==1 --pre", "hf:alone", "s3://x", ""] {
-            assert!(Source::parse(wrong).is_err(), "{wrong}");
-        }
-    }
 }

