@@ -12,6 +12,7 @@ use std::thread::Scope;
 use std::time::{Duration, Instant};
 
 use indexmap::IndexMap;
+use neftpipe_protocol::request::Missing;
 use neftpipe_protocol::{Digest, Failure, FailureClass, Kind};
 
 use super::ahead::Ends;
@@ -523,6 +524,7 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
 
     fn told_end(&mut self, index: usize, key: Option<Digest>, outcome: StageOutcome, seconds: f64) {
         let Instance { id: stage, kind, .. } = &self.pipeline.instances[index];
+        instance.missing.push(Missing { stage: missing, why });
         let outputs = self.products.digests(index);
         self.tell(EventBody::StageFinished { stage: stage.clone(), kind: *kind, key, outcome, seconds, outputs });
     }

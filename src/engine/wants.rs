@@ -56,6 +56,7 @@ mod tests {
             kind,
             axes: IndexMap::new(),
             inputs: IndexMap::new(),
+            missing: Vec::new(),
             params: Settled::new(kind, resolved),
             base: std::path::Path::new("/").into(),
             outputs: IndexMap::new(),

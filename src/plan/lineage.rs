@@ -28,9 +28,10 @@ pub fn lineage<'a>(pipeline: &Pipeline, index: usize, made: impl Fn(usize) -> Op
             }
         }
     }
+    let missing = above.iter().chain([&index]).flat_map(|&at| &pipeline.instances[at].missing).cloned().collect();
     let stages = above.into_iter().filter_map(|at| made(at).map(|made| stage(pipeline, at, made)));
     let file = pipeline.file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    Lineage { pipeline: file, stages: stages.collect() }
+    Lineage { pipeline: file, stages: stages.collect(), missing }
 }
 
 /// The digest under which a lineage enters a report's key. Stages go by their place and the file's name stays out, so that

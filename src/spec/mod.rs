@@ -335,6 +335,7 @@ fn bare_instance(draft: &Draft, axes: &[String], values: Vec<Value>) -> Instance
         kind: draft.kind,
         axes: axes.iter().cloned().zip(values).collect(),
         inputs: Default::default(),
+        missing: Vec::new(),
         params: Settled::defaults(draft.kind),
         outputs: Default::default(),
         base: draft.folder.clone(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use indexmap::IndexMap;
+use neftpipe_protocol::request::Missing;
 use neftpipe_protocol::{ArtifactType, Failure, Kind};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -44,6 +45,8 @@ pub struct Instance {
     pub axes: IndexMap<String, Value>,
     /// Inputs by slot, in the order of `needs`.
     pub inputs: IndexMap<String, Vec<InputRef>>,
+    /// Inputs that it goes on without (`--partial`), since they could not be made.
+    pub missing: Vec<Missing>,
     /// Its parameters.
     pub params: Settled,
     /// Outputs by name, the plain one first. The type is unknown where only the content can tell.

@@ -1,5 +1,7 @@
 //! Failures, the next attempt, and the wish to stop.
 
+use neftpipe_protocol::request::Missing;
+
 use super::*;
 
 #[test]
@@ -62,6 +64,36 @@ fn partial_lets_a_gathering_stage_go_on_and_names_what_is_missing() {
         EventBody::RunWarning { code, message } if code == "partial" && message.contains("arm[v=1]"))));
     let whole = run(&store, &pipeline, &Fake::new(echo));
     assert_eq!(whole.state("all"), "executed", "the whole has another key than the part");
+}
+
+#[test]
+fn a_report_is_told_what_it_goes_on_without() {
+    let project = Project::new();
+    let report = Instance {
+        kind: Kind::Report,
+        params: Settled::defaults(Kind::Report),
+        ..gathering(command("report", 3, &[1, 2]))
+    };
+    let pipeline = project.pipeline(vec![
+        command("arm[v=1]", 1, &[]),
+        command("use[v=1]", 2, &[0]),
+        command("arm[v=2]", 4, &[]),
+        report,
+    ]);
+    let told = Mutex::new(Vec::new());
+    let executor = Fake::new(|hands: &mut Hands<'_>| match hands.request.stage.as_str() {
+        "arm[v=1]" => failure(Failure::data("no")),
+        "report" => {
+            told.lock().unwrap().extend(hands.request.lineage.iter().flat_map(|lineage| lineage.missing.clone()));
+            failure(Failure::data("seen"))
+        }
+        _ => echo(hands),
+    });
+    let options = Options { partial: true, ..Options::default() };
+    let store = project.store();
+    Scene { options, ..Scene::new(&store, &pipeline) }.run(&executor);
+    let why = "needs arm[v=1], which failed".to_owned();
+    assert_eq!(*told.lock().unwrap(), [Missing { stage: "use[v=1]".to_owned(), why }]);
 }
 
 #[test]

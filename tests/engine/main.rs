@@ -280,6 +280,7 @@ fn instance(id: &str, kind: Kind, params: Value, needs: &[(&str, usize, &str)]) 
         kind,
         axes: IndexMap::new(),
         inputs,
+        missing: Vec::new(),
         params: Settled::new(kind, resolved),
         outputs,
         base: std::path::Path::new("/").into(),

@@ -132,6 +132,30 @@ fn an_axis_that_no_input_has_is_a_usage_failure() {
 }
 
 #[test]
+fn what_a_partial_run_lacks_is_said_and_no_reason_to_refuse() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut params = sweep::params();
+    params["interactions"] = json!({"both": {"both": "lost", "alone": ["neft5", "neft10"]}});
+    let attempt = sweep::write(dir.path(), WHOLE, &params);
+    let (succeeded, result) = exec(&attempt);
+    assert!(!succeeded && result["message"].as_str().unwrap().contains("`lost`"), "{result}");
+    let path = attempt.join("request.json");
+    let mut request: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    request["lineage"]["missing"] = json!([
+        {"stage": "train[variant=lost]", "why": "failed"},
+        {"stage": "answers[variant=lost]", "why": "needs train[variant=lost], which failed"},
+    ]);
+    fs::write(&path, request.to_string()).unwrap();
+    let (succeeded, result) = exec(&attempt);
+    assert!(succeeded, "{result}");
+    let wanted = "answers[variant=lost] is missing: it needs train[variant=lost], which failed.";
+    let out = attempt.join("out/report");
+    let report: Value = serde_json::from_slice(&fs::read(out.join("report.json")).unwrap()).unwrap();
+    assert_eq!(report["notes"][1], wanted);
+    assert!(fs::read_to_string(out.join("index.html")).unwrap().contains(wanted));
+}
+
+#[test]
 fn a_broken_file_is_named_with_its_stage_and_line() {
     let dir = tempfile::tempdir().unwrap();
     let attempt = sweep::write(dir.path(), WHOLE, &sweep::params());

@@ -110,6 +110,18 @@ pub struct Lineage {
     pub pipeline: String,
     /// Every stage above the report, each once, inputs before those who need them.
     pub stages: Vec<LineageStage>,
+    /// What the report, or a stage above it, goes on without.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<Missing>,
+}
+
+/// An input that a gathering stage goes on without, since it could not be made.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Missing {
+    /// The instance.
+    pub stage: String,
+    /// Why: `failed`, or `needs train[variant=neft5], which failed`.
+    pub why: String,
 }
 
 /// One stage of a lineage.

@@ -155,6 +155,7 @@ mod tests {
                 stage("answers", Kind::Generate, &[("prompts", "tokens", "heldout")]),
                 stage("verdict", Kind::Judge, &[("answers", "answers", "answers"), ("reference", "recall", "answers")]),
             ],
+            missing: Vec::new(),
         };
         let origins = Origins::new(Some(&lineage));
         assert_eq!(origins.role(&made_by("recall")), Role::Trained);

@@ -31,7 +31,7 @@ use std::fs;
 use indexmap::IndexMap;
 use neftpipe_protocol::artifact::Metrics;
 use neftpipe_protocol::params::ReportParams;
-use neftpipe_protocol::request::{Input, Success};
+use neftpipe_protocol::request::{Input, Missing, Success};
 use neftpipe_protocol::worker::{Job, Outcome, io_failure, write_json};
 use neftpipe_protocol::{ArtifactType, Failure};
 use serde_json::Value;
@@ -53,7 +53,9 @@ const OUTPUT: &str = "report";
 pub fn execute(job: &Job) -> Result<Outcome, Failure> {
     let params: ReportParams = job.params()?;
     let slots = ["train", "answers", "verdict"];
-    place::check_axes(&params, slots.iter().flat_map(|slot| job.inputs(slot)))?;
+    if missing(job).is_empty() {
+        place::check_axes(&params, slots.iter().flat_map(|slot| job.inputs(slot)))?;
+    }
     let origins = Origins::new(job.request.lineage.as_ref());
     let runs = read_each(job.inputs("train"), |input| read_run(input, &params, &origins))?;
     let mut answers = read_each(job.inputs("answers"), |input| read_answers(input, &params, &origins))?;
@@ -76,6 +78,11 @@ pub fn execute(job: &Job) -> Result<Outcome, Failure> {
     write(job, &params, &runs, &answers)
 }
 
+/// What could not be made, and is left out: arms that the parameters name may be among it.
+fn missing(job: &Job) -> &[Missing] {
+    job.request.lineage.as_ref().map_or(&[], |lineage| &lineage.missing)
+}
+
 /// Reads the inputs of a slot, each instance once.
 fn read_each<T>(inputs: &[Input], read: impl Fn(&Input) -> Result<T, Failure>) -> Result<Vec<T>, Failure> {
     let by_stage: IndexMap<&str, &Input> = inputs.iter().map(|input| (input.stage.as_str(), input)).collect();
@@ -89,10 +96,14 @@ fn write(job: &Job, params: &ReportParams, runs: &[Run], answers: &[AnswerSet]) 
         .flat_map(figures::of_runs)
         .chain(answer_panels.iter().flat_map(figures::of_answers))
         .collect();
-    statistics::check_interactions(&figures, params)?;
+    let missing = missing(job);
+    if missing.is_empty() {
+        statistics::check_interactions(&figures, params)?;
+    }
     job.progress(0, Some(2), "parts", Some("comparing arms".to_owned()));
     let differences = differences(&figures, params);
-    let notes = sentences::notes(&figures, params);
+    let mut notes = sentences::of_missing(missing);
+    notes.extend(sentences::notes(&figures, params));
     let figures: Vec<(Figure, Differences)> = figures.into_iter().zip(differences).collect();
     let report = ReportFile::new(Material {
         params,

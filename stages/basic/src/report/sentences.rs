@@ -1,10 +1,11 @@
 //! Plain words for what the figures show: one summary an arm, and what a reader must bear in mind.
 
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 use neftpipe_measures::comparison::Finding;
 use neftpipe_measures::screening::Screening;
 use neftpipe_measures::sentence::Quantity;
 use neftpipe_protocol::params::ReportParams;
+use neftpipe_protocol::request::Missing;
 use serde::Serialize;
 
 use super::figures::Figure;
@@ -56,6 +57,12 @@ pub fn summaries<'a>(figures: impl Iterator<Item = (&'a Figure, &'a Differences)
         }
     }
     summaries.into_values().collect()
+}
+
+/// What the report does without, a sentence each.
+pub fn of_missing(missing: &[Missing]) -> Vec<String> {
+    let each: IndexSet<&Missing> = missing.iter().collect();
+    each.into_iter().map(|Missing { stage, why }| format!("{stage} is missing: it {why}.")).collect()
 }
 
 fn claim(figure: &Figure, difference: &Difference, direction: &str) -> String {

@@ -184,7 +184,11 @@ pub fn write(dir: &Path, sweep: Sweep, params: &Value) -> PathBuf {
         known: None,
         partial: None,
         checkpoints: Vec::new(),
-        lineage: sweep.with_lineage.then_some(Lineage { pipeline: "made-up.yaml".to_owned(), stages: lineage }),
+        lineage: sweep.with_lineage.then_some(Lineage {
+            pipeline: "made-up.yaml".to_owned(),
+            stages: lineage,
+            missing: Vec::new(),
+        }),
         base: dir.to_owned(),
         resolved: None,
         budget: None,
