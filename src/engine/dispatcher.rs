@@ -304,6 +304,7 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
                 self.queue.insert(index, Order { preimage, reasons, want });
             }
             Err(failure) => self.fail(index, preimage.as_ref().map(Preimage::key), &failure, 0.0),
+            (None, _) if self.run.world.lock().is_refreshed() => vec![Reason::Forced],
         }
     }
 

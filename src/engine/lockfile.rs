@@ -20,7 +20,11 @@ const VERSION: u32 = 1;
 #[derive(Debug, Clone)]
 pub struct LockFile {
     path: PathBuf,
-    content: Content,
+    /// What the file held.
+    known: IndexMap<String, Value>,
+    /// What sources resolved to in this run.
+    ours: IndexMap<String, Value>,
+    /// Whether what the file held is not to be gone by.
     is_refreshed: bool,
     is_new: bool,
 }
@@ -39,8 +43,8 @@ impl LockFile {
     /// Where it cannot be read or is not one.
     pub fn open(pipeline: &Path) -> Result<Self, Failure> {
         let path = pipeline.with_extension("lock");
-        let content = read(&path)?;
-        Ok(Self { path, content, is_refreshed: false, is_new: false })
+        let known = read(&path)?.sources;
+        Ok(Self { path, known, ours: IndexMap::new(), is_refreshed: false, is_new: false })
     }
 
     /// Takes in what others have resolved since; not after a refresh, which is to forget what was known.
@@ -50,7 +54,7 @@ impl LockFile {
     pub fn reread(&mut self) -> Result<(), Failure> {
         if !self.is_refreshed {
             for (name, resolved) in read(&self.path)?.sources {
-                self.content.sources.entry(name).or_insert(resolved);
+                self.known.entry(name).or_insert(resolved);
             }
         }
         Ok(())
@@ -58,40 +62,46 @@ impl LockFile {
 
     /// What a source resolved to.
     pub fn get(&self, params: &DownloadParams) -> Option<&Value> {
-        self.content.sources.get(&name(params))
+        let name = name(params);
+        self.ours.get(&name).or_else(|| self.known.get(&name).filter(|_| !self.is_refreshed))
     }
 
-    /// Forgets what every source resolved to, until the file is written again.
+    /// Has every source resolved anew. What the file says of one stays there until that has come to something.
     pub fn refresh(&mut self) {
-        self.content.sources.clear();
         self.is_refreshed = true;
+    }
+
+    /// Whether every source is resolved anew.
+    pub fn is_refreshed(&self) -> bool {
+        self.is_refreshed
     }
 
     /// Remembers what a source resolved to, until it is saved.
     pub fn set(&mut self, params: &DownloadParams, resolved: &Value) {
         let resolved = canonical(resolved);
         if self.get(params) != Some(&resolved) {
-            self.content.sources.insert(name(params), resolved);
+            self.ours.insert(name(params), resolved);
             self.is_new = true;
         }
     }
 
-    /// Writes the file where something is new.
+    /// Writes the file where something is new, with what others have written to it since.
     ///
     /// # Errors
     /// Where it cannot be written.
     pub fn save(&mut self) -> Result<(), Failure> {
         if self.is_new {
-            self.reread()?;
-            self.content.sources.sort_keys();
-            self.write()?;
+            let mut content = read(&self.path)?;
+            content.sources.extend(self.ours.clone());
+            content.sources.sort_keys();
+            self.write(&content)?;
             self.is_new = false;
         }
         Ok(())
     }
 
-    fn write(&self) -> Result<(), Failure> {
-        let mut text = serde_json::to_vec_pretty(&self.content).expect("a lock file serialises");
+    fn write(&self, content: &Content) -> Result<(), Failure> {
+        let mut text = serde_json::to_vec_pretty(content).expect("a lock file serialises");
         text.push(b'\n');
         let partial = self.path.with_extension(format!("lock.{}", std::process::id()));
         File::create(&partial)
@@ -153,6 +163,25 @@ mod tests {
         let again = LockFile::open(&pipeline).unwrap();
         assert_eq!(again.get(&params("pypi:b==1")), Some(&json!({"bytes": 2})));
         assert_eq!(again.get(&params("pypi:c==1")), None);
+    }
+
+    #[test]
+    fn a_refresh_replaces_only_what_it_has_resolved() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipeline = dir.path().join("sweep.yaml");
+        let [a, b] = ["hf:o/a", "hf:o/b"].map(|from| DownloadParams { from: from.to_owned(), ..Default::default() });
+        let mut first = LockFile::open(&pipeline).unwrap();
+        first.set(&a, &json!("a1"));
+        first.set(&b, &json!("b1"));
+        first.save().unwrap();
+        let mut refreshed = LockFile::open(&pipeline).unwrap();
+        refreshed.refresh();
+        assert_eq!((refreshed.get(&a), refreshed.get(&b)), (None, None));
+        refreshed.set(&a, &json!("a2"));
+        refreshed.save().unwrap();
+        assert_eq!((refreshed.get(&a), refreshed.get(&b)), (Some(&json!("a2")), None));
+        let after = LockFile::open(&pipeline).unwrap();
+        assert_eq!((after.get(&a), after.get(&b)), (Some(&json!("a2")), Some(&json!("b1"))));
     }
 
     #[test]
