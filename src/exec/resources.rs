@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
+use std::path::Path;
 
 use neftpipe_protocol::Failure;
 
@@ -190,12 +191,29 @@ impl Pool {
     }
 }
 
-/// Memory of the machine, or what the control group of this process may use of it.
+/// Memory of the machine, or what the control groups of this process may use of it: a container's, a job's.
 fn memory_bytes() -> u64 {
     let info = rustix::system::sysinfo();
     let machine = (info.totalram as u64).saturating_mul(u64::from(info.mem_unit).max(1));
-    let limit = fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse().ok());
-    limit.map_or(machine, |limit: u64| limit.min(machine))
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    memory_of_groups(&groups, Path::new("/sys/fs/cgroup")).map_or(machine, |limit| limit.min(machine))
+}
+
+/// The least limit of a process's control groups and of those around them. `groups` has a line `ID:CONTROLLERS:PATH` each; of
+/// the unified hierarchy the controllers are empty.
+fn memory_of_groups(groups: &str, root: &Path) -> Option<u64> {
+    let limits = groups.lines().filter_map(|line| {
+        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+        let (base, file) = match controllers {
+            "" => (root.to_owned(), "memory.max"),
+            _ if controllers.split(',').any(|name| name == "memory") => (root.join("memory"), "memory.limit_in_bytes"),
+            _ => return None,
+        };
+        let group = base.join(path.trim_start_matches('/'));
+        let around = group.ancestors().take_while(|group| group.starts_with(&base));
+        around.filter_map(|group| fs::read_to_string(group.join(file)).ok()?.trim().parse().ok()).min()
+    });
+    limits.min()
 }
 
 #[cfg(test)]
@@ -258,6 +276,23 @@ mod tests {
         assert_eq!((fitting.cpus, fitting.memory_bytes), (4, 8 << 30));
         assert_eq!(cut.unwrap(), "this machine has only 4 of 9 cores and 8.0 of 9.0 GiB of memory that a stage wants");
         assert!(machine().fit(want(1, WantGpus::Exactly(3))).unwrap_err().message.contains("wants 3 GPUs"));
+    }
+
+    #[test]
+    fn the_least_limit_of_all_control_groups_around_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let limit = |file: &str, text: &str| {
+            let path = root.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        limit("slurm/job_7/memory.max", "2000\n");
+        limit("slurm/job_7/step_0/memory.max", "max\n");
+        limit("memory/job_8/memory.limit_in_bytes", "900\n");
+        let of = |groups: &str| memory_of_groups(groups, root.path());
+        assert_eq!(of("0::/slurm/job_7/step_0\n"), Some(2000));
+        assert_eq!(of("4:cpu,memory:/job_8/step_1\n3:pids:/x\n0::/slurm/job_7\n"), Some(900));
+        assert_eq!((of("0::/\n"), of("0::/elsewhere\n"), of("")), (None, None, None));
     }
 
     #[test]
