@@ -90,6 +90,8 @@ fn a_store_is_verified_collected_and_kept() {
     project.run();
     let run = project.neftpipe(&["runs", "--json"]).exits(0).json()["runs"][0]["run"].as_str().unwrap().to_owned();
     project.neftpipe(&["keep", &run, "--as", "paper-v1"]).exits(0);
+    assert_eq!(project.neftpipe(&["show", "paper-v1", "--json"]).exits(0).json()["run"], run.as_str());
+    assert_eq!(project.neftpipe(&["runs", "--json"]).exits(0).json()["runs"][0]["kept_as"][0], "paper-v1");
     assert!(project.neftpipe(&["keep", "nothing", "--as", "paper-v2"]).exits(2).stderr.contains("there is no run"));
     assert_eq!(project.neftpipe(&["gc", "--dry-run", "--json"]).exits(0).json()["results"], serde_json::json!([]));
     assert_eq!(project.neftpipe(&["verify", "--json"]).exits(0).json()["whole"], true);
@@ -175,6 +177,12 @@ fn selectors_choose_instances_and_what_they_need() {
     project.neftpipe(&["plan", "tiny.yaml", "anwsers"]).exits(2);
     project.neftpipe(&["run", "nothing.yaml"]).exits(2);
     project.neftpipe(&["show", "nothing"]).exits(2);
+    let forced = project.neftpipe(&["run", "tiny.yaml", "model", "--force", "train"]).exits(2);
+    assert!(forced.stderr.contains("carries out none of it"), "{}", forced.stderr);
+    project.neftpipe(&["run", "tiny.yaml", "model", "data"]).exits(0);
+    project.neftpipe(&["run", "tiny.yaml", "model"]).exits(0);
+    let older = project.neftpipe(&["path", "data"]).exits(2);
+    assert!(older.stderr.contains("an older run has it: `data@2"), "{}", older.stderr);
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub(super) fn run(context: &Context, args: &CancelArgs) -> CliResult {
     let mut state = RunState::of(&store, &run)?;
     if state == RunState::Running {
         end(context, &run, args.now)?;
-        run = record::load(&store.runs_dir(), &args.run)?;
+        run = record::load(&store.runs_dir(), &run.run)?;
         state = RunState::of(&store, &run)?;
     }
     if context.printer.is_json() {

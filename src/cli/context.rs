@@ -105,7 +105,15 @@ impl Context {
     pub(super) fn choose(&self, file: &FileArgs, selectors: &[String], force: &[String]) -> Result<Chosen, CliError> {
         let (pipeline, store) = self.load_with_store(file)?;
         let selection = Graph::new(&pipeline).with_needs(&self.select(&pipeline, selectors)?);
-        let forced = if force.is_empty() { Selection::none(&pipeline) } else { self.select(&pipeline, force)? };
+        let mut forced = Selection::none(&pipeline);
+        for text in force {
+            let meant = self.select(&pipeline, std::slice::from_ref(text))?;
+            if !meant.indexes().any(|index| selection.contains(index)) {
+                return Err(CliError::usage(format!("--force {text}: this run carries out none of it"))
+                    .with_hint(format!("name it among the instances to run, too: '{text}'")));
+            }
+            forced = forced.union(&meant);
+        }
         Ok(Chosen { pipeline, store, selection, forced })
     }
 

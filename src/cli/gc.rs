@@ -39,6 +39,9 @@ pub(super) fn run(context: &Context, args: &GcArgs) -> CliResult {
         keep::forget(&store.runs_dir(), &others, &makers(&store)?)?;
     }
     print(context, &collected, args.dry_run)?;
+    if max_bytes.is_some_and(|most| collected.kept_bytes > most) {
+        context.printer.note("what stays beyond that is kept by name, or was made or found within the last hour");
+    }
     Ok(Exit::Success)
 }
 

@@ -6,7 +6,7 @@ use super::{CliResult, Context, reference};
 use crate::exit::Exit;
 use crate::record::keep;
 
-/// Give a run a name, under which its results are never collected.
+/// Give a run a name, under which its results are never collected, and which then stands for the run.
 #[derive(Debug, Args)]
 pub struct KeepArgs {
     /// The run; `neftpipe runs` lists them.
@@ -19,8 +19,8 @@ pub struct KeepArgs {
 
 pub(super) fn run(context: &Context, args: &KeepArgs) -> CliResult {
     let store = context.store_here()?;
-    reference::run_named(&store, &args.run)?;
-    keep::keep(&store.runs_dir(), &args.run, &args.name)?;
-    context.printer.note(format!("run {} is kept as {}", args.run, args.name));
+    let run = reference::run_named(&store, &args.run)?.run;
+    keep::keep(&store.runs_dir(), &run, &args.name)?;
+    context.printer.note(format!("run {run} is kept as {}", args.name));
     Ok(Exit::Success)
 }

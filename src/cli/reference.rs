@@ -1,7 +1,7 @@
 //! REFs: what people name on the command line to look at results.
 //!
 //! `[PIPELINE:]INSTANCE[@RUN]` (the newest run of the store where none is said; axes left out mean all that match),
-//! `RUN`, the first digits of a digest, or a file.
+//! `RUN` (its id, or the name that it is kept as), the first digits of a digest, or a file.
 
 use std::path::PathBuf;
 
@@ -68,7 +68,10 @@ pub(super) fn resolve(store: &Store, text: &str) -> Result<Target, CliError> {
     let reference = Reference::parse(&rest).map_err(|error| CliError::usage(format!("`{text}`: {error}")))?;
     let found = instances(store, &run, &reference)?;
     if found.is_empty() {
-        return Err(nothing(text, &run, &reference));
+        if let Some(kept) = record::keep::run_kept_as(&runs, text)? {
+            return Ok(Target::Run(Box::new(record::load(&runs, &kept)?)));
+        }
+        return Err(nothing(store, text, &run, &reference)?);
     }
     Ok(Target::Instances(Box::new(run), found))
 }
@@ -117,13 +120,16 @@ fn stage_name(id: &str) -> String {
     id.split('[').next().unwrap_or(id).to_owned()
 }
 
-/// The run of this id.
+/// The run of this id, or that is kept under this name.
 pub(super) fn run_named(store: &Store, id: &str) -> Result<RunRecord, CliError> {
     let runs = store.runs_dir();
-    if !record::list(&runs)?.iter().any(|known| known == id) {
-        return Err(CliError::usage(format!("there is no run `{id}`")).with_hint("`neftpipe runs` lists them"));
+    if record::list(&runs)?.iter().any(|known| known == id) {
+        return Ok(record::load(&runs, id)?);
     }
-    Ok(record::load(&runs, id)?)
+    match record::keep::run_kept_as(&runs, id)? {
+        Some(kept) => Ok(record::load(&runs, &kept)?),
+        None => Err(CliError::usage(format!("there is no run `{id}`")).with_hint("`neftpipe runs` lists them")),
+    }
 }
 
 /// The run that a REF is about, and the REF without pipeline and run.
@@ -172,15 +178,32 @@ fn found(store: &Store, id: &str, stage: &StageRecord, output: Option<&str>) -> 
     Ok(Found { id: id.to_owned(), stage: stage.clone(), entry, output: output.map(str::to_owned) })
 }
 
-fn nothing(text: &str, run: &RunRecord, reference: &Reference) -> CliError {
+/// Says that a run has no such instance, and which older one has.
+fn nothing(store: &Store, text: &str, run: &RunRecord, reference: &Reference) -> Result<CliError, CliError> {
     let mut names: Vec<String> = run.stages.keys().map(|id| stage_name(id)).collect();
     names.dedup();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let error = CliError::usage(format!("run {} of {} has no instance `{text}`", run.run, run.pipeline));
-    match crate::spec::problem::nearest(&reference.stage, &names) {
+    if let Some(older) = older_with(store, run, reference)? {
+        return Ok(error.with_hint(format!("an older run has it: `{reference}@{older}`")));
+    }
+    Ok(match crate::spec::problem::nearest(&reference.stage, &names) {
         Some(name) if name != reference.stage => error.with_hint(format!("did you mean `{name}`?")),
         _ => error.with_hint(format!("its stages are {}", names.join(", "))),
+    })
+}
+
+/// The newest of the runs before this one, of the same pipeline, that has what is meant; of the last few.
+fn older_with(store: &Store, run: &RunRecord, reference: &Reference) -> Result<Option<String>, CliError> {
+    const LOOKED_AT: usize = 20;
+    let runs = store.runs_dir();
+    for id in record::list(&runs)?.iter().rev().filter(|id| **id < run.run).take(LOOKED_AT) {
+        let older = record::load(&runs, id)?;
+        if older.pipeline == run.pipeline && !instances(store, &older, reference)?.is_empty() {
+            return Ok(Some(older.run));
+        }
     }
+    Ok(None)
 }
 
 /// The result whose key, or whose output, has a digest that begins so.

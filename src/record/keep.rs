@@ -28,10 +28,8 @@ pub struct Vouched {
 /// # Errors
 /// Where there is no such run, another run has that name, or it cannot be written.
 pub fn keep(runs: &Path, run: &str, name: &str) -> Result<(), Failure> {
-    for other in list(runs)? {
-        if other != run && names(runs, &other)?.iter().any(|known| known == name) {
-            return Err(Failure::usage(format!("the run {other} is kept as `{name}` already")));
-        }
+    if let Some(other) = run_kept_as(runs, name)?.filter(|other| other != run) {
+        return Err(Failure::usage(format!("the run {other} is kept as `{name}` already")));
     }
     load(runs, run)?;
     let mut names = names(runs, run)?;
@@ -55,28 +53,59 @@ pub fn names(runs: &Path, run: &str) -> Result<Vec<String>, Failure> {
     }
 }
 
+/// The run that is kept as this.
+///
+/// # Errors
+/// Where the records cannot be read.
+pub fn run_kept_as(runs: &Path, name: &str) -> Result<Option<String>, Failure> {
+    for run in list(runs)? {
+        if names(runs, &run)?.iter().any(|known| known == name) {
+            return Ok(Some(run));
+        }
+    }
+    Ok(None)
+}
+
 /// What runs vouch for when the newest `count` of each pipeline do.
 ///
 /// # Errors
 /// Where a record cannot be read: what it vouches for is unknown then, and nothing should be removed.
 pub fn vouched(runs: &Path, count: usize, goes_on: impl Fn(&str) -> bool) -> Result<Vouched, Failure> {
     let mut vouched = Vouched::default();
-    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    let mut seen: BTreeMap<String, Newer> = BTreeMap::new();
     for id in list(runs)?.into_iter().rev() {
         let record = load(runs, &id)?;
         let keys = record.stages.values().filter_map(|stage| stage.key);
-        let newer = seen.entry(record.pipeline.clone()).or_default();
-        *newer += 1;
+        let made = record.stages.iter().filter(|(_, stage)| stage.key.is_some()).map(|(id, _)| id.clone()).collect();
+        let newer = seen.entry(record.pipeline.clone()).or_default().count_and_add(made);
         // A run whose names cannot be read has some.
         if goes_on(&id) || names(runs, &id).map_or(true, |names| !names.is_empty()) {
             vouched.pinned.extend(keys);
-        } else if *newer <= count {
+        } else if newer < count {
             vouched.keep.extend(keys);
         } else {
             vouched.others.push(id);
         }
     }
     Ok(vouched)
+}
+
+/// Runs of one pipeline: the instances whose results each has, and how many runs have just these.
+#[derive(Default)]
+struct Newer(Vec<(HashSet<String>, usize)>);
+
+impl Newer {
+    /// How many of them push out a run that is older, which then is one of them. One that has a part of its instances does
+    /// not: it was of a few stages only, or was interrupted.
+    fn count_and_add(&mut self, older: HashSet<String>) -> usize {
+        let is_part = |newer: &HashSet<String>| newer.len() < older.len() && newer.is_subset(&older);
+        let count = self.0.iter().filter(|(newer, _)| !is_part(newer)).map(|(_, runs)| runs).sum();
+        match self.0.iter_mut().find(|(known, _)| *known == older) {
+            Some((_, runs)) => *runs += 1,
+            None => self.0.push((older, 1)),
+        }
+        count
+    }
 }
 
 /// Removes the records of runs. What they printed stays where a result that is kept was made by them.
@@ -116,13 +145,18 @@ mod tests {
     use std::path::PathBuf;
 
     fn record(runs: &Path, id: &str, pipeline: &str) {
-        let stage = StageRecord {
+        record_of(runs, id, pipeline, &["s"]);
+    }
+
+    fn record_of(runs: &Path, id: &str, pipeline: &str, stages: &[&str]) {
+        let stage = |name: &str| StageRecord {
             kind: Kind::Command,
             axes: IndexMap::new(),
             label: None,
             params: json!({}),
             inputs: IndexMap::new(),
-            key: Some(Digest::of(id.as_bytes())),
+            key: (!name.starts_with('-'))
+                .then(|| Digest::of(format!("{id}{}", name.trim_start_matches('s')).as_bytes())),
             outcome: None,
             seconds: None,
             is_begun: false,
@@ -138,10 +172,24 @@ mod tests {
             outcome: Some(RunOutcome::Succeeded),
             counts: None,
             seconds: None,
-            stages: IndexMap::from([("s".to_owned(), stage)]),
+            stages: stages.iter().map(|&name| (name.to_owned(), stage(name))).collect::<IndexMap<_, _>>(),
         };
         fs::create_dir_all(runs.join(id).join("logs")).unwrap();
         write_json(&runs.join(id).join(RECORD), &record).unwrap();
+    }
+
+    #[test]
+    fn a_run_of_a_part_pushes_out_none_that_had_more() {
+        let dir = tempfile::tempdir().unwrap();
+        record_of(dir.path(), "1", "p", &["a", "b", "c"]);
+        record_of(dir.path(), "2", "p", &["a", "b", "c"]);
+        record_of(dir.path(), "3", "p", &["a"]);
+        record_of(dir.path(), "4", "p", &["a", "b", "-c"]);
+        let others = |count| vouched(dir.path(), count, |_| false).unwrap().others;
+        assert_eq!(others(1), ["3", "1"], "the newest, and the newest that is whole");
+        assert_eq!(others(2), [""; 0]);
+        record_of(dir.path(), "5", "p", &["a", "b", "d"]);
+        assert_eq!(others(1), ["4", "3", "2", "1"], "other stages take the place of those before");
     }
 
     #[test]
