@@ -48,12 +48,14 @@ fn newest(project: &Project) -> Value {
 fn a_run_is_told_to_go_on_to_be_interrupted_or_to_have_been_killed() {
     let project = project();
     let (_, mut child) = start(&project);
+    let shown = project.neftpipe(&["show"]).exits(0);
+    assert!(shown.stdout.contains("at work") && shown.stdout.contains("waiting"), "{}", shown.stdout);
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!(newest(&project)["state"], "killed");
     let shown = project.neftpipe(&["show"]).exits(0);
     assert!(shown.stderr.contains("killed: what was finished is kept"), "{}", shown.stderr);
-    assert!(shown.stdout.contains("wait") && shown.stdout.contains("unfinished"), "{}", shown.stdout);
+    assert!(shown.stdout.contains("wait") && shown.stdout.contains("killed"), "{}", shown.stdout);
     assert!(shown.stdout.contains("next") && shown.stdout.contains("not begun"), "{}", shown.stdout);
     std::fs::remove_file(project.file("began")).unwrap();
     let (_, mut child) = start(&project);

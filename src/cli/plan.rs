@@ -9,7 +9,7 @@ use super::graph::mark;
 use super::overrides::FileArgs;
 use super::{Chosen, CliError, CliResult, Context};
 use crate::exit::Exit;
-use crate::plan::{Node, Outdated, Plan, Reason, State, Steps};
+use crate::plan::{Node, Outdated, Plan, Reason, State, Steps, in_a_line};
 use crate::spec::model::Pipeline;
 use crate::ui::printer::{DIM, styled};
 
@@ -171,7 +171,7 @@ fn why(node: &Node) -> String {
             [first, rest @ ..] => format!("waits for {first} and {} more", rest.len()),
         };
     }
-    node.reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    in_a_line(&node.reasons)
 }
 
 /// Index, id, kind and node of what was planned.

@@ -23,7 +23,7 @@ pub use estimate::{Cost, Estimate};
 pub use graph::{Graph, Selection};
 pub use lineage::Made;
 pub use preimage::{InputDigest, Preimage};
-pub use reason::{Reason, differences, nearest, of_miss};
+pub use reason::{Reason, differences, in_a_line, nearest, of_miss};
 pub use steps::Steps;
 
 use crate::spec::model::{Instance, Pipeline};

@@ -1,10 +1,12 @@
 //! Why a result is not there: what differs from the nearest earlier one.
 
+use indexmap::{IndexMap, IndexSet};
 use neftpipe_protocol::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::preimage::{InputDigest, Preimage};
+use crate::spec::reference::instance_id;
 
 /// One reason for a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,7 +25,8 @@ pub enum Reason {
     },
     /// An input's content differs.
     InputChanged {
-        /// The slot, or the file of a local source or command.
+        /// The slot, of a gathered list with the axes of the input (`train[seed=0]`), or the file of a local source or
+        /// command.
         slot: String,
         /// Digest then.
         old: Option<Digest>,
@@ -73,6 +76,16 @@ impl std::fmt::Display for Reason {
             Self::Forced => f.write_str("forced"),
         }
     }
+}
+
+/// Reasons in one line; of many the first few.
+pub fn in_a_line(reasons: &[Reason]) -> String {
+    const SHOWN: usize = 4;
+    let mut texts: Vec<String> = reasons.iter().take(SHOWN).map(ToString::to_string).collect();
+    if reasons.len() > SHOWN {
+        texts.push(format!("{} more", reasons.len() - SHOWN));
+    }
+    texts.join("; ")
 }
 
 /// The reasons of a miss, given earlier results of the instance.
@@ -142,12 +155,36 @@ fn inputs(old: &Preimage, new: &Preimage, reasons: &mut Vec<Reason>) {
     for slot in union(old.inputs.keys(), new.inputs.keys()) {
         let list = |preimage: &Preimage| preimage.inputs.get(slot).cloned().unwrap_or_default();
         let (then, now) = (list(old), list(new));
-        if then != now {
+        let changed = gathered(slot, &then, &now);
+        if !changed.is_empty() {
+            reasons.extend(changed);
+        } else if then != now {
             let digest = |list: &[InputDigest], at: usize| list.get(at).map(|input| input.digest);
             let at = (0..then.len().max(now.len())).find(|&at| then.get(at) != now.get(at)).unwrap_or(0);
             reasons.push(Reason::InputChanged { slot: slot.clone(), old: digest(&then, at), new: digest(&now, at) });
         }
     }
+}
+
+/// What came, went or changed in a gathered list, each by its axes. Nothing where that is not how the lists differ.
+fn gathered(slot: &str, then: &[InputDigest], now: &[InputDigest]) -> Vec<Reason> {
+    fn by_axes(list: &[InputDigest]) -> IndexMap<String, Digest> {
+        let name =
+            |axes: &IndexMap<String, Value>| instance_id("", axes.iter().map(|(axis, value)| (axis.as_str(), value)));
+        list.iter().filter_map(|input| Some((name(input.axes.as_ref()?), input.digest))).collect()
+    }
+    let (old, new) = (by_axes(then), by_axes(now));
+    if (old.len(), new.len()) != (then.len(), now.len()) {
+        return Vec::new(); // some are not told apart by axes
+    }
+    let names: IndexSet<&String> = new.keys().chain(old.keys()).collect();
+    let differing = names.into_iter().filter(|name| old.get(*name) != new.get(*name));
+    let reason = |name: &String| Reason::InputChanged {
+        slot: format!("{slot}{name}"),
+        old: old.get(name).copied(),
+        new: new.get(name).copied(),
+    };
+    differing.map(reason).collect()
 }
 
 fn union<'a>(a: impl Iterator<Item = &'a String>, b: impl Iterator<Item = &'a String>) -> Vec<&'a String> {
@@ -185,6 +222,32 @@ mod tests {
         let expected =
             Reason::InputChanged { slot: "model".into(), old: Some(Digest::of(b"a")), new: Some(Digest::of(b"b")) };
         assert_eq!(differences(&old, &new), [expected]);
+    }
+
+    #[test]
+    fn what_a_gathered_list_gained_or_lost_is_named_by_its_axes() {
+        let gathered = |seeds: &[(u64, &[u8])]| {
+            let input = |&(seed, content): &(u64, &[u8])| InputDigest {
+                digest: Digest::of(content),
+                axes: Some(IndexMap::from([("seed".to_owned(), json!(seed))])),
+            };
+            let inputs = IndexMap::from([("train".to_owned(), seeds.iter().map(input).collect())]);
+            Preimage { inputs, ..preimage(json!({}), b"") }
+        };
+        let old = gathered(&[(0, b"a"), (1, b"b"), (2, b"c")]);
+        let told = differences(&old, &gathered(&[(1, b"b"), (2, b"d"), (3, b"e")]));
+        let told: Vec<String> = told.iter().map(ToString::to_string).collect();
+        let short = |content: &[u8]| Digest::of(content).short();
+        assert_eq!(
+            told,
+            [
+                format!("input train[seed=2]: {} → {}", short(b"c"), short(b"d")),
+                format!("input train[seed=3]: nothing → {}", short(b"e")),
+                format!("input train[seed=0]: {} → nothing", short(b"a")),
+            ]
+        );
+        assert_eq!(differences(&old, &gathered(&[(1, b"b"), (0, b"a"), (2, b"c")])).len(), 1, "the order counts");
+        assert_eq!(in_a_line(&vec![Reason::Forced; 6]), "forced; forced; forced; forced; 2 more");
     }
 
     #[test]

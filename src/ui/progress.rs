@@ -10,6 +10,7 @@ use super::live::Live;
 use super::printer::{BAD, DIM, GOOD, HEADING, NOTICE, Printer, styled};
 use super::table::{clip, seconds};
 use crate::engine::event::{Counts, Event, EventBody, RunOutcome, StageOutcome};
+use crate::plan::in_a_line;
 use crate::record::RunState;
 
 /// Where nothing is redrawn, a stage at work says how far it is so often.
@@ -37,6 +38,8 @@ struct Failed {
     hint: Option<String>,
     /// Stages that could not run since it failed.
     blocks: usize,
+    /// Whether its program was started.
+    has_log: bool,
 }
 
 impl Progress {
@@ -63,8 +66,7 @@ impl Progress {
             }
             EventBody::WorkBegins => {}
             EventBody::StageStarted { stage, attempt, reasons, .. } => {
-                let why: Vec<String> = reasons.iter().map(ToString::to_string).collect();
-                self.start(stage, *attempt, &why.join("; "), now);
+                self.start(stage, *attempt, &in_a_line(reasons), now);
             }
             EventBody::StageWaiting { stage, holder } => {
                 self.change(|board| board.start(stage, &format!("waits for {holder}"), now));
@@ -162,7 +164,8 @@ impl Progress {
             StageOutcome::Executed => self.say(line(GOOD, "done    ")),
             StageOutcome::Failed { message, hint, .. } => {
                 let (stage, message, hint) = (stage.to_owned(), message.clone(), hint.clone());
-                self.failures.push(Failed { stage, message, hint, blocks: 0 });
+                let has_log = self.said_ms.contains_key(&stage);
+                self.failures.push(Failed { stage, message, hint, blocks: 0, has_log });
                 self.say(line(BAD, "failed  "));
             }
             StageOutcome::Interrupted => self.say(line(NOTICE, "stopped ")),
@@ -189,14 +192,14 @@ impl Progress {
         parts.extend((*saved_seconds >= 1.0).then(|| format!("{} saved by the cache", seconds(*saved_seconds))));
         self.say(format!("{word} in {}: {}", seconds(*spent), parts.join(", ")));
         if *outcome == RunOutcome::Interrupted {
-            self.say("what was finished is kept; the same command goes on from there");
+            self.say("what was finished is kept: the same command goes on");
         }
     }
 }
 
 impl Failed {
     fn text(&self, run: &str) -> String {
-        let Self { stage, message, hint, blocks } = self;
+        let Self { stage, message, hint, blocks, has_log } = self;
         let head = format!("\n{} {}", styled(BAD, "error:"), styled(HEADING, stage));
         let mut text = format!("{head}\n  {}", message.replace('\n', "\n  "));
         if let Some(hint) = hint {
@@ -206,6 +209,9 @@ impl Failed {
             text +=
                 &format!("\n  {blocks} stage{} not run since it failed", if *blocks == 1 { " was" } else { "s were" });
         }
-        text + &styled(DIM, format!("\n  what it printed: neftpipe logs '{stage}@{run}'"))
+        if *has_log {
+            text += &styled(DIM, format!("\n  what it printed: neftpipe logs '{stage}@{run}'"));
+        }
+        text
     }
 }

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::cli::{CliError, Context};
 use crate::engine::event::StageOutcome;
-use crate::plan::{Preimage, Reason, differences};
+use crate::plan::{Preimage, Reason, differences, in_a_line};
 use crate::record::{RunRecord, RunState, StageRecord};
 use crate::store::Store;
 use crate::ui::outcome;
@@ -42,7 +42,8 @@ pub(super) fn diff(context: &Context, store: &Store, a: &RunRecord, b: &RunRecor
             "version": 1, "a": side(a), "b": side(b), "added": added, "removed": removed, "changed": changed, "same": same,
         }))?);
     }
-    let mut text = format!("{}\n{}\n\n", heading("A", a), heading("B", b));
+    let mut text =
+        format!("{}\n{}\n\n", heading("A", a, RunState::of(store, a)?), heading("B", b, RunState::of(store, b)?));
     removed.iter().for_each(|id| text += &format!("{}\n", styled(BAD, format!("- {id}"))));
     added.iter().for_each(|id| text += &format!("{}\n", styled(GOOD, format!("+ {id}"))));
     changed.iter().for_each(|change| text += &change.text());
@@ -50,11 +51,10 @@ pub(super) fn diff(context: &Context, store: &Store, a: &RunRecord, b: &RunRecor
     Ok(context.printer.line(text)?)
 }
 
-fn heading(name: &str, run: &RunRecord) -> String {
-    let RunRecord { run, pipeline, started, outcome, seconds: spent, .. } = run;
+fn heading(name: &str, run: &RunRecord, state: RunState) -> String {
+    let RunRecord { run, pipeline, started, seconds: spent, .. } = run;
     let spent = spent.map_or(String::new(), |spent| format!(" in {}", seconds(spent)));
-    let ended = outcome.map_or("unfinished", |outcome| RunState::from(outcome).name());
-    let told = styled(DIM, format!("   {pipeline} · {started} · {ended}{spent}"));
+    let told = styled(DIM, format!("   {pipeline} · {started} · {}{spent}", state.name()));
     format!("{}\n{told}", styled(HEADING, format!("{name}  {run}")))
 }
 
@@ -93,8 +93,8 @@ fn outcomes(a: &StageRecord, b: &StageRecord) -> Option<[&'static str; 2]> {
 
 impl Changed {
     fn text(&self) -> String {
-        let mut why: Vec<String> = self.reasons.iter().map(ToString::to_string).collect();
-        why.extend(self.outcomes.map(|[a, b]| format!("{a} → {b}")));
+        let ends = self.outcomes.map(|[a, b]| format!("{a} → {b}")).unwrap_or_default();
+        let why: Vec<String> = [in_a_line(&self.reasons), ends].into_iter().filter(|text| !text.is_empty()).collect();
         format!("{} {}  {}\n", styled(NOTICE, "~"), self.id, styled(DIM, why.join("; ")))
     }
 }

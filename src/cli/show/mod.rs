@@ -112,14 +112,15 @@ fn show_run(context: &Context, store: &Store, run: &RunRecord) -> Result<(), Cli
         return Ok(context.printer.json(run)?);
     }
     introduce(context, run);
-    context.printer.note(styled(DIM, state(RunState::of(store, run)?)));
+    let run_state = RunState::of(store, run)?;
+    context.printer.note(styled(DIM, state(run_state)));
     let rows: Vec<Vec<String>> = run
         .stages
         .iter()
         .map(|(id, stage)| {
             let spent = stage.seconds.map_or(String::new(), seconds);
             let key = stage.key.map_or(String::new(), |key| key.short());
-            vec![id.clone(), outcome::word(stage).to_owned(), spent, key]
+            vec![id.clone(), outcome::word_in(stage, run_state).to_owned(), spent, key]
         })
         .collect();
     Ok(context.printer.table(&["instance", "outcome", "time", "key"], &rows)?)
@@ -154,14 +155,14 @@ fn show_instances(
         let names: Vec<&str> = found.iter().map(|found| found.id.as_str()).collect();
         return Err(CliError::usage("a path is of one artifact, and several match").with_hint(names.join(", ")));
     }
-    show_several(context, run, found)
+    show_several(context, run, RunState::of(store, run)?, found)
 }
 
-fn show_several(context: &Context, run: &RunRecord, found: Vec<Found>) -> Result<(), CliError> {
+fn show_several(context: &Context, run: &RunRecord, state: RunState, found: Vec<Found>) -> Result<(), CliError> {
     let mut shown = Vec::new();
     let mut rows = Vec::new();
     for found in found {
-        let word = outcome::word(&found.stage).to_owned();
+        let word = outcome::word_in(&found.stage, state).to_owned();
         let id = found.id.clone();
         match reference::named(run, found) {
             Ok(named) => {
