@@ -35,6 +35,14 @@ stages:
     judge: *judge
 "#;
 
+#[test]
+fn a_budget_wants_prices_before_anything_runs() {
+    let project = Project::tiny();
+    project.write("judged.yaml", &PIPELINE.replace(", prices: { input: 1e4, output: 1e4 }", ""));
+    let refused = project.neftpipe(&["run", "judged.yaml", "--max-cost-usd", "1"]).exits(2);
+    assert!(refused.stderr.contains("verdict has no `endpoint.prices`"), "{}", refused.stderr);
+}
+
 fn project(chat: &Chat) -> Project {
     let project = Project::tiny();
     let answers = |generator: &str, text: &str| {

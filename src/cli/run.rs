@@ -3,7 +3,9 @@
 use std::mem::ManuallyDrop;
 
 use clap::{Args, ValueEnum};
-use neftpipe_protocol::Failure;
+use neftpipe_protocol::judging::{LOCAL, Prices};
+use neftpipe_protocol::params::JudgeParams;
+use neftpipe_protocol::{Failure, Kind};
 
 use super::confirm::{self, Limit};
 use super::detach;
@@ -98,10 +100,30 @@ pub(super) fn run(context: &Context, args: &RunArgs) -> CliResult {
         Some(limit) => confirm::choose(context, &args.file, &args.selectors, &args.force, limit)?,
         None => context.choose(&args.file, &args.selectors, &args.force)?,
     };
+    if args.max_cost_usd.is_some() {
+        check_prices(&chosen)?;
+    }
     if args.detach {
         return detach::start(context, &chosen.store);
     }
     carry_out(context, args, chosen)
+}
+
+/// What is spent can be told of every judge that asks a service.
+fn check_prices(chosen: &Chosen) -> Result<(), CliError> {
+    let instances = chosen.selection.indexes().map(|index| &chosen.pipeline.instances[index]);
+    for instance in instances.filter(|instance| instance.kind == Kind::Judge) {
+        let params: JudgeParams = instance.typed_params()?;
+        let is_asked = params.annotator.as_deref().is_some_and(|name| name != LOCAL);
+        if is_asked && params.endpoint.as_ref().is_some_and(|endpoint| Prices::of(endpoint).is_none()) {
+            let message =
+                format!("--max-cost-usd: {} has no `endpoint.prices`, so nothing tells what it spends", instance.id);
+            return Err(CliError::usage(message).with_hint(
+                "say `prices: { input: …, output: … }` in dollars per million tokens; 0 for a service of your own",
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn carry_out(context: &Context, args: &RunArgs, chosen: Chosen) -> CliResult {
