@@ -105,8 +105,8 @@ enum Command {
 /// Carries out a command line.
 pub fn run(cli: Cli) -> Exit {
     let Global { store, json, verbose, quiet, color } = cli.global;
-    start_log(verbose);
     let printer = Printer::new(json, quiet, color);
+    start_log(verbose);
     let context = Context::new(printer, store);
     let result = match cli.command {
         Command::Run(args) => run::run(&context, &args),
@@ -140,6 +140,7 @@ fn start_log(verbose: u8) {
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::builder().parse_lossy(filter))
         .with_writer(io::stderr)
+        .with_ansi(anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never)
         .without_time()
         .with_target(false)
         .init();

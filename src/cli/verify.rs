@@ -16,6 +16,10 @@ pub struct VerifyArgs {
     repair: bool,
 }
 
+fn files_are(count: usize) -> String {
+    if count == 1 { "1 file is".to_owned() } else { format!("{count} files are") }
+}
+
 pub(super) fn run(context: &Context, args: &VerifyArgs) -> CliResult {
     let store = context.store_here()?;
     let verified = store.verify(args.repair)?;
@@ -42,7 +46,7 @@ pub(super) fn run(context: &Context, args: &VerifyArgs) -> CliResult {
             ))?;
         }
         for (_, stage, missing) in &verified.incomplete {
-            context.printer.line(format!("{} {stage}: {missing} files are gone", styled(BAD, "incomplete")))?;
+            context.printer.line(format!("{} {stage}: {} gone", styled(BAD, "incomplete"), files_are(*missing)))?;
         }
         let word = if whole { styled(GOOD, "whole") } else { styled(BAD, "not whole") };
         let size = bytes(verified.bytes);

@@ -103,6 +103,7 @@ struct Dispatcher<'r, 'e> {
     works: bool,
     warned: bool,
     told_of_others: bool,
+    told_of_stop: bool,
 }
 
 #[derive(Default)]
@@ -144,6 +145,7 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
             works: false,
             warned: false,
             told_of_others: false,
+            told_of_stop: false,
         };
         run.selection.indexes().for_each(|index| dispatcher.enroll(index));
         dispatcher
@@ -176,6 +178,7 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
                 self.look_at_ready();
             }
             if self.is_ending() {
+                self.say_that_it_stops();
                 self.ending.store(true, Ordering::Relaxed);
                 self.returning.clear();
                 self.ready.clear();
@@ -207,6 +210,14 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
 
     fn tell(&mut self, body: EventBody) {
         (self.emit)(&Event::now(body));
+    }
+
+    /// Who asked to stop hears that it was heard, where that takes a while.
+    fn say_that_it_stops(&mut self) {
+        if self.is_stopping() && !self.at_work.is_empty() && !std::mem::replace(&mut self.told_of_stop, true) {
+            let message = "asked to stop: what is at work saves and ends; asked again, it is ended at once".to_owned();
+            self.tell(EventBody::RunWarning { code: "stopping".to_owned(), message });
+        }
     }
 
     fn is_stopping(&self) -> bool {
@@ -293,6 +304,7 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
                 outputs_lacking(missing).into_iter().map(|output| Reason::OutputMissing { output }).collect()
             }
             (Some(new), _) => plan::of_miss(new, &self.run.world.earlier(&self.pipeline.instances[index])),
+            (None, _) if self.run.world.lock().is_refreshed() => vec![Reason::Forced],
             (None, _) => vec![Reason::NeverRan],
         }
     }
@@ -304,7 +316,6 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
                 self.queue.insert(index, Order { preimage, reasons, want });
             }
             Err(failure) => self.fail(index, preimage.as_ref().map(Preimage::key), &failure, 0.0),
-            (None, _) if self.run.world.lock().is_refreshed() => vec![Reason::Forced],
         }
     }
 
@@ -513,6 +524,7 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
         instance.inputs.values_mut().for_each(|inputs| inputs.retain(|input| input.instance != lost));
         let why = if missing == by { "failed".to_owned() } else { format!("needs {by}, which failed") };
         let message = format!("{} goes on without {missing}, which {why}", instance.id);
+        instance.missing.push(Missing { stage: missing, why });
         self.tell(EventBody::RunWarning { code: "partial".to_owned(), message });
         self.one_input_less(dependent);
     }
@@ -525,7 +537,6 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
 
     fn told_end(&mut self, index: usize, key: Option<Digest>, outcome: StageOutcome, seconds: f64) {
         let Instance { id: stage, kind, .. } = &self.pipeline.instances[index];
-        instance.missing.push(Missing { stage: missing, why });
         let outputs = self.products.digests(index);
         self.tell(EventBody::StageFinished { stage: stage.clone(), kind: *kind, key, outcome, seconds, outputs });
     }

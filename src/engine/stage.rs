@@ -355,8 +355,15 @@ impl StageTask<'_> {
                     Failure::internal(message)
                 }
             }
-            Outcome::TimedOut(limit) => Failure::data(format!("it ran longer than its timeout of {limit:?}"))
-                .with_hint("raise its `timeout`; training goes on from its last checkpoint"),
+            Outcome::TimedOut(limit) => {
+                let kept = match self.instance.kind {
+                    Kind::Train => "; training goes on from its last checkpoint",
+                    Kind::Generate | Kind::Judge => "; what it had made of its rows is kept",
+                    _ => "",
+                };
+                Failure::data(format!("it ran longer than its timeout of {limit:?}"))
+                    .with_hint(format!("raise its `timeout`{kept}"))
+            }
             Outcome::Finished(StageResult::Succeeded(_) | StageResult::Interrupted) | Outcome::Cancelled => {
                 Failure::internal(format!("{}: no failure", self.instance.id))
             }

@@ -104,7 +104,11 @@ impl Findings {
         let mut text = format!("cores    {cpus}\nmemory   {}\nGPUs     {gpus}\n", bytes(*memory_bytes));
         text += &format!("store    {} ({free} free)\n", self.store.display());
         for Usage { name, files, bytes: size } in self.usage.iter().filter(|part| part.files > 0) {
-            text += &format!("   {name:<10} {:>9}  {}\n", bytes(*size), styled(DIM, format!("{files} files")));
+            text += &format!(
+                "   {name:<10} {:>9}  {}\n",
+                bytes(*size),
+                styled(DIM, format!("{files} file{}", if *files == 1 { "" } else { "s" }))
+            );
         }
         for (path, describe) in &self.workers {
             text += &match describe {

@@ -96,7 +96,7 @@ fn too_deep(text: &str) -> Option<(usize, usize)> {
     for event in Parser::new_from_str(text) {
         match event {
             Ok((Event::SequenceStart(..) | Event::MappingStart(..), _)) => depth += 1,
-            Ok((Event::SequenceEnd | Event::MappingEnd, _)) => depth -= 1,
+            Ok((Event::SequenceEnd | Event::MappingEnd, _)) => depth = depth.saturating_sub(1),
             Ok(_) => {}
             Err(_) => return Some(position(text, suspect)),
         }
