@@ -12,7 +12,7 @@ use std::path::Path;
 
 use neftpipe::spec::problem::Code;
 use neftpipe::spec::{Overrides, load};
-use neftpipe::ui::diagnostic::render;
+use neftpipe::ui::diagnostic::{render, render_in};
 
 const FOLDER: &str = "tests/fixtures/diagnostics";
 const PAGE: &str = "docs/diagnostics.md";
@@ -63,6 +63,23 @@ fn every_code_is_shown_as_its_text_says() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn what_is_wrong_stays_underlined_in_a_narrow_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("p.yaml");
+    let before = "label: a stage with a long label before it, ";
+    let text = format!(
+        "version: 1\nstages:\n  a: {{ {before}command: {{ run: 'true', timeot: 1 }}, resources: {{ cpus: 1, memory: 1GiB }} }}\n"
+    );
+    fs::write(&file, text).unwrap();
+    let shown = render_in(&load(&file, &Overrides::default()).unwrap_err(), false, 60);
+    let lines: Vec<&str> = shown.lines().collect();
+    let at = lines.iter().position(|line| line.contains('^')).unwrap();
+    let (start, end) = (lines[at].find('^').unwrap(), lines[at].rfind('^').unwrap());
+    assert_eq!(&lines[at - 1][start..=end], "timeot", "{shown}");
+    assert!(lines[at - 1].chars().count() <= 60, "{shown}");
 }
 
 #[test]

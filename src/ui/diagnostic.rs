@@ -10,6 +10,8 @@ use crate::spec::diagnostic::{Diagnostic, Problems, Span};
 use crate::spec::problem::{Severity, SourceId};
 use crate::spec::source::Sources;
 
+/// Characters of a line where nobody says how many fit.
+const WIDEST: usize = 140;
 /// How many problems are shown in full; of the rest, the number.
 const SHOWN: usize = 50;
 /// A line longer than this is shown without its text.
@@ -17,7 +19,14 @@ const LONGEST_LINE_BYTES: usize = 2_000;
 
 /// All problems, one after the other, and how many there are. In colour for a terminal that has it.
 pub fn render(problems: &Problems, colour: bool) -> String {
-    let renderer = if colour { Renderer::styled() } else { Renderer::plain() }.decor_style(DecorStyle::Ascii);
+    render_in(problems, colour, WIDEST)
+}
+
+/// The same where a line of the terminal has so many characters: what would not fit of a source line is left out, so that
+/// what is wrong stays underlined.
+pub fn render_in(problems: &Problems, colour: bool, width: usize) -> String {
+    let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+    let renderer = renderer.decor_style(DecorStyle::Ascii).term_width(width.min(WIDEST));
     let mut text = String::new();
     for diagnostic in problems.diagnostics.iter().take(SHOWN) {
         text += &render_one(diagnostic, &problems.sources, &renderer);

@@ -44,6 +44,11 @@ pub fn styled(style: Style, text: impl std::fmt::Display) -> String {
     format!("{style}{text}{style:#}")
 }
 
+/// Characters of a line of what is said on the way; as many as one likes where that goes to no terminal.
+fn width_of_stderr() -> usize {
+    terminal_size::terminal_size_of(io::stderr()).map_or(usize::MAX, |(width, _)| usize::from(width.0))
+}
+
 impl Printer {
     /// A printer for this choice of form, loudness and colour.
     pub fn new(json: bool, quiet: bool, color: Color) -> Self {
@@ -129,14 +134,14 @@ impl Printer {
         let _closed = if self.json {
             writeln!(io::stdout().lock(), "{}", problems.to_json())
         } else {
-            writeln!(stderr, "{}", diagnostic::render(problems, true))
+            writeln!(stderr, "{}", diagnostic::render_in(problems, true, width_of_stderr()))
         };
     }
 
     /// Says what in a pipeline file deserves a warning.
     pub fn warnings(self, warnings: &Problems) {
         if !warnings.diagnostics.is_empty() {
-            self.note(diagnostic::render(warnings, true));
+            self.note(diagnostic::render_in(warnings, true, width_of_stderr()));
         }
     }
 
