@@ -201,6 +201,18 @@ fn exclude_takes_partial_combinations_and_include_adds_whole_ones() {
 }
 
 #[test]
+fn an_override_may_take_values_that_exclude_and_refine_name() {
+    let text = commands(
+        "  a: { matrix: { params.x: [1, 2, 3] }, exclude: [{ params.x: 3 }], command: { run: 'true' } }\n  b: { needs: { a: a }, refine: { params.x: { '2': { params.y: 5 } } }, command: { run: 'true' } }\n",
+    );
+    let project = Project::new(&text);
+    let pipeline = project.load_with(&set(&[("stages.a.matrix.params.x", "[1]")])).unwrap();
+    assert_eq!(ids(&pipeline), ["a[params.x=1]", "b[params.x=1]"]);
+    project.file("p.yaml", &text.replace("params.x: 3 }", "params.x: 4 }"));
+    assert_eq!(codes(project.load()), ["unknown_axis_value"]);
+}
+
+#[test]
 fn combinations_that_mean_nothing_are_errors() {
     let stage = |rest: &str| {
         codes_of(&commands(&format!(

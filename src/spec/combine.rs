@@ -22,6 +22,9 @@ pub struct Known<'d> {
     pub inherited: usize,
     /// Combinations of the inherited ones.
     pub joined: &'d [Joined],
+    /// Whether an override may have taken values from axes: what `exclude` and `refine` say of those then means nothing, and
+    /// nothing is wrong with it.
+    pub is_narrowed: bool,
 }
 
 /// One combination of all axes.
@@ -58,7 +61,10 @@ impl Known<'_> {
                     problems.push(unknown_axis(place().key_part(), &self.draft.name, axis, self.axes));
                     continue;
                 };
-                let open = combination.adds() && self.declared(axis).is_some_and(|(_, axis)| !axis.labelled);
+                let open = match combination.adds() {
+                    true => self.declared(axis).is_some_and(|(_, axis)| !axis.labelled),
+                    false => self.is_narrowed,
+                };
                 let texts: HashSet<String> = known.iter().copied().filter_map(scalar_text).collect();
                 for text in values.iter().filter_map(scalar_text) {
                     if !open && !texts.contains(&text) {
@@ -88,7 +94,7 @@ impl Known<'_> {
                 problems.push(unknown_axis(axis_place, &self.draft.name, &refinement.axis, inherited));
             } else if let Some(values) = self.values(&refinement.axis) {
                 let known = values.iter().any(|value| scalar_text(value).as_ref() == Some(&refinement.label));
-                if !known {
+                if !known && !self.is_narrowed {
                     problems.push(unknown_value(place, &refinement.axis, &refinement.label, values.into_iter()));
                 }
             }

@@ -78,6 +78,12 @@ impl Document {
         self.patches.push((path, patch));
     }
 
+    /// Whether an override says axes: values that the file names may then be gone.
+    pub fn axes_are_patched(&self) -> bool {
+        let is_axis = |path: &[Segment]| matches!(path, [Segment::Key(section), _, Segment::Key(key), ..] if section == "stages" && key == "matrix");
+        self.patches.iter().any(|(path, _)| is_axis(path))
+    }
+
     /// Looks up the position of a problem.
     pub fn diagnose(&self, problem: Problem) -> Diagnostic {
         Diagnostic {

@@ -53,11 +53,12 @@ pub struct Expansion {
     pub tables: Vec<Option<Table>>,
 }
 
-/// Makes the instances of all stages, in this order.
+/// Makes the instances of all stages, in this order. `is_narrowed` says that an override may have taken values from axes.
 pub fn expand(
     drafts: &[Draft],
     order: &[usize],
     stage_of: &HashMap<&str, usize>,
+    is_narrowed: bool,
     problems: &mut Vec<Problem>,
 ) -> Expansion {
     let mut expansion = Expansion { protos: Vec::new(), tables: drafts.iter().map(|_| None).collect() };
@@ -67,7 +68,9 @@ pub fn expand(
             continue;
         }
         let first = expansion.protos.len();
-        let Some((axes, protos)) = expand_stage(stage, draft, stage_of, &expansion, problems) else { continue };
+        let Some((axes, protos)) = expand_stage(stage, draft, stage_of, is_narrowed, &expansion, problems) else {
+            continue;
+        };
         if first + protos.len() > MOST_INSTANCES {
             problems.push(too_many(draft));
             return expansion;
@@ -90,6 +93,7 @@ fn expand_stage(
     stage: usize,
     draft: &Draft,
     stage_of: &HashMap<&str, usize>,
+    is_narrowed: bool,
     expansion: &Expansion,
     problems: &mut Vec<Problem>,
 ) -> Option<(Vec<String>, Vec<Proto>)> {
@@ -107,7 +111,7 @@ fn expand_stage(
     }
     let (inherited, joined) = join(draft, &groups, problems)?;
     let axes = all_axes(draft, &inherited, &groups, problems)?;
-    let known = Known { draft, axes: &axes, inherited: inherited.len(), joined: &joined };
+    let known = Known { draft, axes: &axes, inherited: inherited.len(), joined: &joined, is_narrowed };
     known.check_combinations(problems)?;
     known.check_refine(problems)?;
     let rows = known.rows(problems)?;

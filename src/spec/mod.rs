@@ -120,7 +120,7 @@ fn build(document: &mut Document, overrides: &Overrides, problems: &mut Vec<Prob
     if order.len() < drafts.len() {
         report_cycles(&drafts, &graph, problems);
     }
-    let mut expansion = expand::expand(&drafts, &order, &stage_of, problems);
+    let mut expansion = expand::expand(&drafts, &order, &stage_of, document.axes_are_patched(), problems);
 
     let defaults = defaults.into_iter().map(|(kind, (layer, _))| (kind, layer)).collect();
     let resolver = Resolver::new(&defaults, &stage_overrides);
