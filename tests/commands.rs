@@ -177,6 +177,8 @@ fn selectors_choose_instances_and_what_they_need() {
     project.neftpipe(&["plan", "tiny.yaml", "anwsers"]).exits(2);
     project.neftpipe(&["run", "nothing.yaml"]).exits(2);
     project.neftpipe(&["show", "nothing"]).exits(2);
+    let unset = project.command(&["plan", "tiny.yaml"]).env("NEFTPIPE_STORE", "").status().unwrap();
+    assert!(unset.success(), "a variable that is set to nothing is not set");
     let forced = project.neftpipe(&["run", "tiny.yaml", "model", "--force", "train"]).exits(2);
     assert!(forced.stderr.contains("carries out none of it"), "{}", forced.stderr);
     project.neftpipe(&["run", "tiny.yaml", "model", "data"]).exits(0);

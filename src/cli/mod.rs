@@ -37,6 +37,7 @@ mod verify;
 use std::io;
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use context::{Chosen, Context};
@@ -61,7 +62,7 @@ pub struct Cli {
 #[command(next_help_heading = "Global options")]
 struct Global {
     /// Directory of the store [default: `cache/` of the project].
-    #[arg(long, global = true, value_name = "DIR", env = crate::env::STORE)]
+    #[arg(long, global = true, value_name = "DIR", env = crate::env::STORE, value_parser = any_path())]
     store: Option<PathBuf>,
     /// Print results as JSON (`run`: one event a line).
     #[arg(long, global = true)]
@@ -75,6 +76,11 @@ struct Global {
     /// When to colour.
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
     color: Color,
+}
+
+/// A path, or nothing: a variable that is set to nothing is not set.
+fn any_path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
 }
 
 #[derive(Debug, Subcommand)]
@@ -107,7 +113,7 @@ pub fn run(cli: Cli) -> Exit {
     let Global { store, json, verbose, quiet, color } = cli.global;
     let printer = Printer::new(json, quiet, color);
     start_log(verbose);
-    let context = Context::new(printer, store);
+    let context = Context::new(printer, store.filter(|path| !path.as_os_str().is_empty()));
     let result = match cli.command {
         Command::Run(args) => run::run(&context, &args),
         Command::Plan(args) => plan::run(&context, &args),

@@ -215,7 +215,7 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
     /// Who asked to stop hears that it was heard, where that takes a while.
     fn say_that_it_stops(&mut self) {
         if self.is_stopping() && !self.at_work.is_empty() && !std::mem::replace(&mut self.told_of_stop, true) {
-            let message = "asked to stop: what is at work saves and ends; asked again, it is ended at once".to_owned();
+            let message = "stopping: stages save their work; again ends them".to_owned();
             self.tell(EventBody::RunWarning { code: "stopping".to_owned(), message });
         }
     }
