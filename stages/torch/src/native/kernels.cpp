@@ -1,6 +1,8 @@
-// Which of the compiled sets of kernels this processor takes.
+// Which of the compiled sets of kernels are used: the widest that this processor has, unless a test asks for another.
 
 #include "kernels.h"
+
+#include <atomic>
 
 namespace kernels {
 
@@ -10,17 +12,40 @@ extern const Level plain;
 
 extern const Level avx2, avx512;
 
-const Level& level() {
-  static const Level& widest = __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") ? avx512
-                               : __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")        ? avx2
-                                                                                                        : plain;
-  return widest;
+static const Level* of(int64_t width) {
+  switch (width) {
+    case 0: return &plain;
+    case 1: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &avx2 : nullptr;
+    case 2: return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") ? &avx512 : nullptr;
+    default: return nullptr;
+  }
 }
 
 #else
 
-const Level& level() { return plain; }
+static const Level* of(int64_t width) { return width == 0 ? &plain : nullptr; }
 
 #endif
+
+static const Level* widest() {
+  const Level* found = nullptr;
+  for (int64_t width = 0; width <= 2; width++) {
+    if (const Level* here = of(width)) found = here;
+  }
+  return found;
+}
+
+static std::atomic<const Level*>& in_use() {
+  static std::atomic<const Level*> level = widest();
+  return level;
+}
+
+const Level& level() { return *in_use(); }
+
+bool use_level(int64_t width) {
+  const Level* found = of(width);
+  if (found) in_use() = found;
+  return found;
+}
 
 }  // namespace kernels

@@ -70,7 +70,10 @@ struct Level {
   Kernels f32, bf16;
 };
 
-// The widest that this processor has.
+// Those in use: at first the widest that this processor has.
 const Level& level();
+
+// Uses the kernels for what every processor has (0), for AVX2 (1) or AVX-512 (2); false where this one lacks it.
+bool use_level(int64_t width);
 
 }  // namespace kernels

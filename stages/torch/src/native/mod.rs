@@ -1,4 +1,4 @@
-//! The C++ beside the worker (`native.cpp`): what tch does not bind.
+//! The C++ beside the worker: what tch does not bind (`native.cpp`), and the kernels of a block on the CPU (`kernels.h`).
 //!
 //! Here is its border alone. As tch's operators do, these panic with libtorch's message where libtorch refuses.
 
@@ -11,6 +11,7 @@ use torch_sys::C_tensor;
 unsafe extern "C" {
     fn neftpipe_last_error() -> *const c_char;
     fn neftpipe_be_deterministic();
+    fn neftpipe_use_level(width: i64) -> bool;
     fn neftpipe_gpu_peak_bytes(index: i64) -> i64;
     fn neftpipe_product(x: *const C_tensor, weight: *const C_tensor, added: *const C_tensor) -> *mut C_tensor;
     fn neftpipe_attention_half(
@@ -72,6 +73,13 @@ pub struct Layout<'a> {
 pub fn be_deterministic() {
     // SAFETY: it takes nothing, and the threads of a worker that reads the environment come later.
     unsafe { neftpipe_be_deterministic() }
+}
+
+/// Has the kernels of a block computed with what every processor has (0), with AVX2 (1) or AVX-512 (2), where the widest
+/// that there is would be taken else. False where this processor lacks it. For tests: results differ in their last bits.
+pub fn use_level(width: i64) -> bool {
+    // SAFETY: it takes a number, and says of one that names nothing that it does.
+    unsafe { neftpipe_use_level(width) }
 }
 
 /// Most bytes that libtorch has held of a GPU's memory at a time, if it says so.

@@ -468,6 +468,8 @@ void neftpipe_be_deterministic() {
   at::globalContext().setDeterministicFillUninitializedMemory(false);
 }
 
+bool neftpipe_use_level(int64_t width) { return kernels::use_level(width); }
+
 // -1 where there is no such GPU.
 int64_t neftpipe_gpu_peak_bytes(int64_t index) {
   try {
