@@ -31,7 +31,8 @@ pub struct TrainParams {
     pub eps: f64,
     /// Largest global norm of the gradient; 0 does not clip.
     pub clip: f64,
-    /// Number format of weights and products.
+    /// Number format of weights and products. What is trained is kept in f32 in any case. An adapter is written so; a model under
+    /// `full` is written in the format that it computed in.
     pub precision: Precision,
     /// Where it runs.
     pub device: Device,
@@ -322,7 +323,7 @@ pub enum Drop {
     /// Smallest magnitude.
     #[default]
     Magnitude,
-    /// Smallest magnitude times norm of the input.
+    /// Smallest magnitude times norm of what it multiplies, over the tokens of the step (Wanda, arXiv 2306.11695).
     Wanda,
 }
 

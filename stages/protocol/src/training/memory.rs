@@ -13,7 +13,8 @@ use crate::params::train::{Lora, SparsityScope, TrainParams};
 const LIBTORCH_BYTES: u64 = 200 << 20;
 /// Logits held at a time, and their gradient beside them.
 const LOGITS_BYTES: u64 = 2 * (64 << 20);
-/// A trained number: itself, its gradient, and AdamW's two moments, in f32.
+/// A trained number: itself, its gradient, and AdamW's two moments, in f32. In bf16 a fully trained number and its gradient are
+/// half as large, with a copy in f32 beside them.
 const TRAINED_BYTES: u64 = 16;
 /// An entry under a mask of the product: the bits of the mask, the masked weight, and now and then its dense gradient.
 const MASKED_BYTES: u64 = 10;
@@ -65,7 +66,6 @@ impl ModelShape {
             Precision::Bf16 => 2,
         };
         let trained = if params.full { self.parameters() } else { self.adapter_parameters(&params.lora) };
-        // What is fully trained is trained in f32 itself.
         let base = if params.full { 0 } else { self.parameters() * number };
         let best = if params.early_stopping.is_some() { trained.saturating_mul(4) } else { 0 };
         let kept = self.kept_per_token(params.activation_checkpointing) * number;

@@ -17,7 +17,7 @@ pub use cache::Cache;
 pub use config::{LlamaConfig, RopeScaling};
 pub use decoder::Decoder;
 pub use error::ModelError;
-pub use linear::{AdapterInput, Covers, Linear, LowRank, Mask, Place};
+pub use linear::{AdapterInput, Covers, InputNorms, Linear, LowRank, Mask, Place};
 pub use llama::Llama;
 pub use recompute::Recomputable;
 pub use rope::{Angles, Rope};

@@ -13,7 +13,6 @@ mod probe;
 mod sparsity;
 mod step;
 mod stopping;
-mod supported;
 pub mod trial;
 
 use std::path::Path;
@@ -40,7 +39,7 @@ use data::Split;
 use measured::Meter;
 use optimizer::{AdamW, Trained};
 use probe::ProbeSet;
-use sparsity::Masks;
+use sparsity::{Masks, Seen};
 use step::StepPlan;
 use stopping::Best;
 
@@ -50,7 +49,6 @@ use stopping::Best;
 /// The failure that the person should read.
 pub fn run(job: &Job, devices: &Devices) -> Result<Outcome, Failure> {
     let params: TrainParams = job.params()?;
-    supported::check(&params)?;
     let device = devices.choose(params.device)?;
     device::settle(device, params.deterministic);
     job.emit(EventBody::Started { device: Some(device::name(device)) });
@@ -217,15 +215,14 @@ impl<'a> Trainer<'a> {
         let plan = StepPlan::new(&self.params, alpha, step, padded_tokens);
         let update = self.plan.mask_updates[step as usize].map(|update| (step, update));
         self.meter.start_step();
-        let watched = update.filter(|&update| self.masks.as_ref().is_some_and(|masks| masks.wants_gradients(update)));
-        if let (Some(masks), Some(_)) = (&self.masks, watched) {
-            masks.watch(&mut self.model);
+        if let (Some(masks), Some(update)) = (&self.masks, update) {
+            masks.watch(update, &mut self.model);
         }
         let seen = step::accumulate(&self.model, &self.inputs.train, rows, &plan);
-        let mut gradients = Vec::new();
+        let mut of_masked = Seen::default();
         if let Some(masks) = &self.masks {
-            if watched.is_some() {
-                gradients = masks.dense_gradients(&mut self.model, &self.trained);
+            if let Some(update) = update {
+                of_masked = masks.seen(update, &mut self.model, &self.trained);
             }
             masks.mask_gradients(&self.trained);
         }
@@ -233,7 +230,7 @@ impl<'a> Trainer<'a> {
         self.check_sound(seen.loss, gradient_norm, step)?;
         self.optimizer.step(&self.trained, step + 1, learning_rate);
         if let (Some(masks), Some(update)) = (&mut self.masks, update) {
-            let figures = masks.update(update, &gradients, &mut self.model, &self.trained, &self.optimizer);
+            let figures = masks.update(update, &of_masked, &mut self.model, &self.trained, &self.optimizer);
             self.job.metric(figures.step, account::figures(&figures));
             self.account.mask_updates.push(figures);
         }
@@ -340,7 +337,7 @@ impl<'a> Trainer<'a> {
         let trained_parameters: usize = self.trained.iter().map(|(_, tensor)| tensor.numel()).sum();
         let mut metrics = self.account.metrics(&probe, trained_parameters as u64, self.stopping());
         if let Some(masks) = &self.masks {
-            let mut report = masks.report(&self.model, &self.job.input("model")?.path)?;
+            let mut report = masks.report(&self.model, &self.optimizer, &self.job.input("model")?.path)?;
             report["updates"] = json!(self.account.mask_updates);
             metrics.insert("sparsity".to_owned(), report);
         }

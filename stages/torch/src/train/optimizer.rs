@@ -1,37 +1,52 @@
-//! AdamW (arXiv 1711.05101) with clipping by the global norm, on the trained tensors themselves.
+//! AdamW (arXiv 1711.05101) with clipping by the global norm, on the trained tensors themselves, or on f32 copies of them.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 /// The tensors that are trained, under their names on disk. They share storage with the model.
 pub type Trained = Vec<(String, Tensor)>;
 
-/// The optimizer and its moments, one pair for each trained tensor.
+/// The optimizer, with the weight that it moves and two moments for each trained tensor, all in f32.
+///
+/// The weight is the trained tensor itself, or where that is in bf16 a copy, of which it is the rounding: most updates are
+/// smaller than half a unit in the last place of a bf16 number, and would be lost.
 pub struct AdamW {
     betas: [f64; 2],
     eps: f64,
     weight_decay: f64,
+    weights: Vec<Tensor>,
     moments: Vec<[Tensor; 2]>,
 }
 
 impl AdamW {
     /// An optimizer that has not yet taken a step.
     pub fn new(trained: &Trained, betas: [f64; 2], eps: f64, weight_decay: f64) -> Self {
-        let moments = trained.iter().map(|(_, tensor)| [tensor.zeros_like(), tensor.zeros_like()]).collect();
-        Self { betas, eps, weight_decay, moments }
+        let weights: Vec<Tensor> = trained.iter().map(|(_, tensor)| tensor.detach().to_kind(Kind::Float)).collect();
+        let moments = weights.iter().map(|weight| [weight.zeros_like(), weight.zeros_like()]).collect();
+        Self { betas, eps, weight_decay, weights, moments }
     }
 
-    /// Moments of the trained tensor at this place of the list.
-    pub fn moments(&self, at: usize) -> &[Tensor; 2] {
-        &self.moments[at]
+    /// The trained tensor at this place of the list, in f32.
+    pub fn weight(&self, at: usize) -> &Tensor {
+        &self.weights[at]
     }
 
-    /// The moments under the names that they have in a checkpoint.
+    /// Sets a trained tensor and all that belongs to it to 0 where `outside` is true.
+    pub fn clear(&self, trained: &Trained, at: usize, outside: &Tensor) {
+        let [mean, square] = &self.moments[at];
+        for tensor in [&trained[at].1, &self.weights[at], mean, square] {
+            let _ = tensor.shallow_clone().masked_fill_(outside, 0.0);
+        }
+    }
+
+    /// The moments, and weights that are no trained tensors, under the names that they have in a checkpoint.
     pub fn state(&self, trained: &Trained) -> Vec<(String, Tensor)> {
-        let of = |((name, _), [mean, square]): (&(String, Tensor), &[Tensor; 2])| {
-            let named = [("adam.mean.", mean), ("adam.square.", square)];
-            named.map(|(prefix, moment)| (format!("{prefix}{name}"), moment.shallow_clone()))
-        };
-        trained.iter().zip(&self.moments).flat_map(of).collect()
+        let mut state = Vec::new();
+        for (((name, tensor), weight), [mean, square]) in trained.iter().zip(&self.weights).zip(&self.moments) {
+            let weight = (tensor.kind() != Kind::Float).then_some(("adam.weight.", weight));
+            let named = [("adam.mean.", mean), ("adam.square.", square)].into_iter().chain(weight);
+            state.extend(named.map(|(prefix, it)| (format!("{prefix}{name}"), it.shallow_clone())));
+        }
+        state
     }
 
     /// Takes optimizer step number `step` (from 1) with the gradients that the trained tensors hold, as PyTorch's AdamW:
@@ -40,10 +55,11 @@ impl AdamW {
         let [beta1, beta2] = self.betas;
         let corrections = [1.0 - beta1.powf(step as f64), 1.0 - beta2.powf(step as f64)];
         tch::no_grad(|| {
-            for ((_, tensor), [mean, square]) in trained.iter().zip(&mut self.moments) {
-                let (gradient, mut tensor) = (tensor.grad(), tensor.shallow_clone());
+            for (((_, tensor), weight), [mean, square]) in trained.iter().zip(&mut self.weights).zip(&mut self.moments)
+            {
+                let gradient = tensor.grad().to_kind(Kind::Float);
                 if self.weight_decay > 0.0 {
-                    let _ = tensor.g_mul_scalar_(1.0 - learning_rate * self.weight_decay);
+                    let _ = weight.g_mul_scalar_(1.0 - learning_rate * self.weight_decay);
                 }
                 let _ = mean.lerp_(&gradient, 1.0 - beta1);
                 let _ = square.g_mul_scalar_(beta2);
@@ -52,7 +68,10 @@ impl AdamW {
                 let _ = divisor.g_div_scalar_(corrections[1].sqrt());
                 let _ = divisor.g_add_scalar_(self.eps);
                 let update = (&*mean * (-learning_rate / corrections[0])).g_div_(&divisor);
-                let _ = tensor.g_add_(&update);
+                let _ = weight.g_add_(&update);
+                if tensor.kind() != Kind::Float {
+                    tensor.shallow_clone().copy_(weight);
+                }
             }
         });
     }
@@ -61,7 +80,7 @@ impl AdamW {
 /// Scales the gradients so that their global norm is at most `most` (0 leaves them), and returns the norm before that.
 pub fn clip(trained: &Trained, most: f64) -> f64 {
     tch::no_grad(|| {
-        let norms: Vec<Tensor> = trained.iter().map(|(_, tensor)| tensor.grad().norm()).collect();
+        let norms: Vec<Tensor> = trained.iter().map(|(_, tensor)| norm(&tensor.grad())).collect();
         let norm = Tensor::stack(&norms, 0).norm().double_value(&[]);
         // The 1e-6 is that of `clip_grad_norm_`.
         let factor = most / (norm + 1e-6);
@@ -72,6 +91,11 @@ pub fn clip(trained: &Trained, most: f64) -> f64 {
         }
         norm
     })
+}
+
+/// Its norm in f32, whatever its own format.
+fn norm(x: &Tensor) -> Tensor {
+    x.norm_scalaropt_dtype(2, Kind::Float)
 }
 
 /// Drops the gradients of the last step.

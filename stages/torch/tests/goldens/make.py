@@ -369,6 +369,28 @@ def write_training():
             start=start, full=start is None, steps=steps, batch_size=BATCH, learning_rate=PEAK_LR, schedule=how["schedule"],
             warmup_steps=how["warmup_steps"], betas=[0.9, 0.999], eps=1e-8, weight_decay=how["weight_decay"], clip=CLIP, **log,
             f32_from_f64=from_f64, f32_from_trainer=from_trainer))
+    write_input_norms(root, rows[:BATCH])
+
+
+@torch.no_grad()
+def write_input_norms(root, rows):
+    """‖x‖₂ of every input feature of the projections over the tokens of rows run one by one: of W, and of an adapter's A and B."""
+    with_adapter = PeftModel.from_pretrained(load_model(root / "model"), root / "start_random_b")
+    squares = {}
+
+    def watch(name):
+        def hook(module, inputs):
+            squares[name] = squares.get(name, 0) + inputs[0].double().reshape(-1, inputs[0].shape[-1]).square().sum(0)
+        return hook
+
+    for prefix, model in (("base", load_model(root / "model")), ("adapted", with_adapter.eval())):
+        for name, module in model.named_modules():
+            projection = next((p for p in PROJECTIONS if f".{p}" in name), None)
+            if isinstance(module, torch.nn.Linear) and projection:
+                module.register_forward_pre_hook(watch(f"{prefix}.{name.removeprefix('base_model.model.')}"))
+        for row in rows:
+            model(torch.tensor([row["input_ids"]]))
+    save_file({name: total.sqrt().float().contiguous() for name, total in squares.items()}, root / "input_norms.safetensors")
 
 
 def main():

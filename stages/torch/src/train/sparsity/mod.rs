@@ -4,10 +4,15 @@
 //! moments are exactly 0, and grown entries start from there. Under `delta` and `base_plus_lora` it is a product of
 //! trained tensors: the projection computes with the masked product ([`Mask`]), and grown entries take the product's
 //! value. Before the first update there is no mask, and a step is that of plain training bit for bit.
+//!
+//! What is dropped has the least score: |W| of what is masked, or under `wanda` |W|·‖x‖₂ (arXiv 2306.11695), x the feature that
+//! the entry multiplies, over the tokens of the step. Of products and whole weights that is the input of the projection, of A
+//! too, and of B it is A x; with dropout, what it leaves of the input.
 
 mod allocation;
 mod report;
 mod select;
+mod watch;
 
 use neftpipe_protocol::Failure;
 use neftpipe_protocol::params::train::{Granularity, Grow, Lora, Sparsity, SparsityScope, TrainParams};
@@ -19,6 +24,8 @@ use tch::{Kind, Tensor};
 use super::optimizer::{AdamW, Trained};
 use crate::changes::count;
 use crate::model::{Covers, Linear, Llama, Mask, Place};
+
+pub use watch::Seen;
 
 /// Bits of an entry: in the mask, in the first mask, in any mask so far.
 const ACTIVE: i64 = 1;
@@ -40,6 +47,8 @@ pub struct Masks {
 /// A tensor with a mask.
 struct Masked {
     name: String,
+    /// The projection that it is part of.
+    place: Place,
     what: What,
     bits: Tensor,
 }
@@ -48,8 +57,8 @@ struct Masked {
 enum What {
     /// The trained tensor at this place of the list.
     Trained(usize),
-    /// The product of the adapter here.
-    Product(Place),
+    /// The product of the adapter.
+    Product,
 }
 
 /// What an update of the masks did.
@@ -83,21 +92,22 @@ impl Masks {
         let (Some(sparsity), Some(first)) = (params.sparsity.clone(), first) else { return Ok(None) };
         let first = first as u64;
         let ones = |like: &Tensor| Tensor::ones(like.size(), (Kind::Uint8, like.device()));
-        let masked = match sparsity.scope {
-            SparsityScope::Delta | SparsityScope::BasePlusLora => {
-                let adapted = model.projections().into_iter().filter(|(_, it)| it.adapter.is_some());
-                adapted
-                    .map(|(name, it)| Masked { name, what: What::Product(it.place()), bits: ones(&it.weight) })
-                    .collect()
+        let products = matches!(sparsity.scope, SparsityScope::Delta | SparsityScope::BasePlusLora);
+        let mut masked = Vec::new();
+        for (projection, linear) in model.projections() {
+            let place = linear.place();
+            if products && linear.adapter.is_some() {
+                masked.push(Masked { name: projection, place, what: What::Product, bits: ones(&linear.weight) });
+            } else if !products {
+                let parts = ["weight", "lora_A.weight", "lora_B.weight"].map(|part| format!("{projection}.{part}"));
+                let found = trained.iter().enumerate();
+                let found = found.filter(|(_, (name, _))| parts.iter().any(|part| name.ends_with(part)));
+                masked.extend(found.map(|(at, (name, it))| {
+                    let what = What::Trained(at);
+                    Masked { name: name.clone(), place, what, bits: ones(it) }
+                }));
             }
-            SparsityScope::LoraFactors | SparsityScope::Full => {
-                let of_projections = |name: &str| name.contains("_proj.") && !name.ends_with(".bias");
-                let found = trained.iter().enumerate().filter(|(_, (name, _))| of_projections(name));
-                found
-                    .map(|(at, (name, it))| Masked { name: name.clone(), what: What::Trained(at), bits: ones(it) })
-                    .collect()
-            }
-        };
+        }
         let seed = sparsity.seed.unwrap_or(params.seed);
         let masks = Self { sparsity, seed, fresh, first, begun: false, masked };
         masks.check_units()?;
@@ -118,33 +128,6 @@ impl Masks {
         }
     }
 
-    /// Whether the update after this step reads dense gradients: to let entries grow, or to choose the first mask where
-    /// nothing was learnt yet.
-    pub fn wants_gradients(&self, (step, update): (u64, MaskUpdate)) -> bool {
-        let to_grow = self.begun && self.sparsity.grow == Grow::Gradient && update.exchange > 0.0;
-        to_grow || (0..self.masked.len()).any(|at| self.starts_from_zero(at, step))
-    }
-
-    /// Makes the projections collect the dense gradients by which this step's update lets entries grow.
-    pub fn watch(&self, model: &mut Llama) {
-        for place in self.products() {
-            let projection = projection_mut(model, place);
-            projection.probe = Some(projection.weight.zeros_like().set_requires_grad(true));
-        }
-    }
-
-    /// Magnitudes of the step's dense gradients, entry by entry; to be taken before [`Self::mask_gradients`].
-    pub fn dense_gradients(&self, model: &mut Llama, trained: &Trained) -> Vec<Tensor> {
-        let gradient = |masked: &Masked| match masked.what {
-            What::Trained(at) => trained[at].1.grad().abs(),
-            What::Product(place) => {
-                let probe = projection_mut(model, place).probe.take();
-                probe.expect("the projection was watched").grad().abs()
-            }
-        };
-        self.masked.iter().map(gradient).collect()
-    }
-
     /// Leaves no gradient outside the masks.
     pub fn mask_gradients(&self, trained: &Trained) {
         for (at, masked) in self.trained().filter(|_| self.begun) {
@@ -152,12 +135,11 @@ impl Masks {
         }
     }
 
-    /// Drops and grows, after the optimizer's part of the step. `gradients` are those of [`Self::dense_gradients`], none
-    /// where [`Self::wants_gradients`] does not want them.
+    /// Drops and grows, after the optimizer's part of the step, by what was seen of it.
     pub fn update(
         &mut self,
         (step, update): (u64, MaskUpdate),
-        gradients: &[Tensor],
+        Seen { gradients, norms }: &Seen,
         model: &mut Llama,
         trained: &Trained,
         optimizer: &AdamW,
@@ -175,7 +157,10 @@ impl Masks {
             let drop: Vec<Tensor> = (0..self.masked.len())
                 .map(|at| match self.starts_from_zero(at, step) {
                     true => units(&gradients[at]),
-                    false => units(&self.value(at, model, trained).abs()),
+                    false => {
+                        let magnitude = self.value(at, model, optimizer).abs();
+                        units(&norms.get(at).map_or_else(|| magnitude.shallow_clone(), |norms| &magnitude * norms))
+                    }
                 })
                 .collect();
             let after = self.choose(update, &before, &drop, &grow);
@@ -200,8 +185,8 @@ impl Masks {
     /// Goes on as after so many steps, whose bits are there again.
     pub fn resume(&mut self, steps: u64, model: &mut Llama) {
         self.begun = steps > self.first;
-        for place in self.products() {
-            let adapter = projection_mut(model, place).adapter.as_mut().expect("masks lie over adapters");
+        for Masked { place, .. } in self.masked.iter().filter(|it| matches!(it.what, What::Product)) {
+            let adapter = projection_mut(model, *place).adapter.as_mut().expect("masks lie over adapters");
             adapter.mask = None;
         }
         self.apply(model);
@@ -248,8 +233,8 @@ impl Masks {
             _ => Covers::Update,
         };
         for masked in self.masked.iter().filter(|_| self.begun) {
-            if let What::Product(place) = masked.what {
-                let adapter = projection_mut(model, place).adapter.as_mut().expect("masks lie over adapters");
+            if let What::Product = masked.what {
+                let adapter = projection_mut(model, masked.place).adapter.as_mut().expect("masks lie over adapters");
                 adapter.mask = Some(Mask { outside: masked.outside(), covers });
             }
         }
@@ -258,10 +243,7 @@ impl Masks {
     /// Sets trained tensors and their moments to 0 outside the masks.
     fn clear_outside(&self, trained: &Trained, optimizer: &AdamW) {
         for (at, masked) in self.trained() {
-            let outside = masked.outside();
-            for tensor in optimizer.moments(at).iter().chain([&trained[at].1]) {
-                let _ = tensor.shallow_clone().masked_fill_(&outside, 0.0);
-            }
+            optimizer.clear(trained, at, &masked.outside());
         }
     }
 
@@ -284,19 +266,20 @@ impl Masks {
 
     /// Whether the first mask is by gradient: nothing was learnt yet that would have a magnitude.
     fn starts_from_zero(&self, at: usize, step: u64) -> bool {
-        let Masked { name, what, .. } = &self.masked[at];
-        let zero = match what {
-            What::Product(_) => self.sparsity.scope == SparsityScope::Delta,
-            What::Trained(_) => name.contains(".lora_B."),
+        let masked = &self.masked[at];
+        let zero = match masked.what {
+            What::Product => self.sparsity.scope == SparsityScope::Delta,
+            What::Trained(_) => masked.is_b(),
         };
         zero && self.fresh && step == 0
     }
 
     /// What is masked, as it would be without its mask.
-    fn value(&self, at: usize, model: &mut Llama, trained: &Trained) -> Tensor {
-        match self.masked[at].what {
-            What::Trained(at) => trained[at].1.detach(),
-            What::Product(place) => {
+    fn value(&self, at: usize, model: &mut Llama, optimizer: &AdamW) -> Tensor {
+        let Masked { what, place, .. } = self.masked[at];
+        match what {
+            What::Trained(at) => optimizer.weight(at).shallow_clone(),
+            What::Product => {
                 let Linear { weight, adapter, .. } = projection_mut(model, place);
                 let delta = adapter.as_ref().expect("masks lie over adapters").delta();
                 if self.sparsity.scope == SparsityScope::BasePlusLora { delta + &*weight } else { delta }
@@ -323,22 +306,20 @@ impl Masks {
         self.masked.iter().map(|it| it.bits.numel()).sum()
     }
 
-    fn products(&self) -> impl Iterator<Item = Place> + '_ {
-        self.masked.iter().filter_map(|masked| match masked.what {
-            What::Product(place) => Some(place),
-            What::Trained(_) => None,
-        })
-    }
-
     fn trained(&self) -> impl Iterator<Item = (usize, &Masked)> + '_ {
         self.masked.iter().filter_map(|masked| match masked.what {
             What::Trained(at) => Some((at, masked)),
-            What::Product(_) => None,
+            What::Product => None,
         })
     }
 }
 
 impl Masked {
+    /// Whether it is the B of an adapter.
+    fn is_b(&self) -> bool {
+        self.name.contains(".lora_B.")
+    }
+
     /// How many entries have these bits.
     fn with(&self, bits: i64) -> i64 {
         count(&self.bits.bitwise_and(bits).eq(bits))

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::{ACTIVE, EXPLORED, FIRST, Masks};
 use crate::changes::Changes;
 use crate::model::{Llama, Weights};
+use crate::train::optimizer::AdamW;
 
 impl Masks {
     /// Realised sparsity, nonzeros of the model and of the update (over the projections that are trained), and the share of
@@ -16,7 +17,7 @@ impl Masks {
     ///
     /// # Errors
     /// Where the base model cannot be read again.
-    pub fn report(&self, model: &Llama, base: &Path) -> Result<Value, Failure> {
+    pub fn report(&self, model: &Llama, optimizer: &AdamW, base: &Path) -> Result<Value, Failure> {
         let layers: Vec<Value> = self.masked.iter().filter(|_| self.begun).map(layer).collect();
         let active = if self.begun { self.sum(ACTIVE) } else { self.entries() as f64 };
         let mut report = json!({
@@ -30,24 +31,23 @@ impl Masks {
             report["overlap_with_first"] = json!(self.sum(ACTIVE | FIRST) / active.max(1.0));
             report["explored"] = json!(self.sum(EXPLORED) / self.entries() as f64);
         }
-        self.nonzeros(model, base, &mut report)?;
+        self.nonzeros(model, optimizer, base, &mut report)?;
         Ok(report)
     }
 
-    /// The base's weights lie beside an adapter as they were; only full training has changed them, so that they are read again.
-    fn nonzeros(&self, model: &Llama, base: &Path, report: &mut Value) -> Result<(), Failure> {
-        let of_weights = self.sparsity.scope == SparsityScope::Full;
-        let weights = of_weights.then(|| Weights::open(base)).transpose()?;
+    /// All is counted before it is rounded to the model's format. The base's weights lie beside an adapter as they were; only
+    /// full training has changed them, so that they are read again.
+    fn nonzeros(&self, model: &Llama, optimizer: &AdamW, base: &Path, report: &mut Value) -> Result<(), Failure> {
         let mut changes = Changes::default();
-        for (name, projection) in model.projections() {
-            let now = tch::no_grad(|| projection.effective());
-            match &weights {
-                Some(weights) => {
-                    let name = format!("{name}.weight");
-                    changes.add(&weights.read(&name, &now.size(), now.kind(), now.device())?, &now);
-                }
-                None if projection.adapter.is_some() => changes.add(&projection.weight, &now),
-                None => {}
+        if self.sparsity.scope == SparsityScope::Full {
+            let weights = Weights::open(base)?;
+            for (at, masked) in self.trained() {
+                let now = optimizer.weight(at);
+                changes.add(&weights.read(&masked.name, &now.size(), model.kind(), model.device())?, now);
+            }
+        } else {
+            for (_, projection) in model.projections().iter().filter(|(_, it)| it.adapter.is_some()) {
+                changes.add(&projection.weight, &tch::no_grad(|| projection.combined()));
             }
         }
         report["model_nonzeros"] = json!(changes.nonzeros);
