@@ -48,6 +48,21 @@ fn the_sweeps_say_how_much_of_their_training_is_shared() {
 }
 
 #[test]
+fn arms_that_ask_for_the_same_are_counted_once() {
+    let project = Project::tiny();
+    tiny_schedules(&project);
+    project.edit(
+        "schedules.yaml",
+        "        neft5: { neft.alpha: 5 }\n",
+        "        neft5: { neft.alpha: 5 }\n        again: { neft.alpha: 5, neft.noise: uniform }\n",
+    );
+    let planned = || project.neftpipe(&["plan", "schedules.yaml", "--json"]).exits(0).json()["training_steps"].clone();
+    assert_eq!(planned(), json!({"asked": 64, "computed": 40, "unknown": 0}));
+    project.neftpipe(&["run", "schedules.yaml", "tokens"]).exits(0);
+    assert_eq!(planned(), json!({"asked": 64, "computed": 40, "unknown": 0}), "known tokens change nothing");
+}
+
+#[test]
 fn arms_compute_what_the_plan_says_and_are_those_trained_alone() {
     let project = Project::tiny();
     tiny_schedules(&project);
@@ -76,5 +91,26 @@ fn arms_compute_what_the_plan_says_and_are_those_trained_alone() {
         let alone = project.neftpipe(&["show", &name, "--store", &store, "--json"]).exits(0).json();
         assert_eq!(alone["metrics"]["steps_computed"], 8, "{arm}");
         assert_eq!(alone["artifact"]["digest"], figures(arm).1, "{arm}");
+    }
+}
+
+#[test]
+fn a_longer_run_goes_on_from_a_shorter_one_and_is_the_same_as_one_from_the_start() {
+    for (schedule, reused) in [("constant", 6), ("{ wsd: { decay: 0.5 } }", 4)] {
+        let project = Project::tiny();
+        tiny_schedules(&project);
+        project.edit("schedules.yaml", "schedule: constant", &format!("schedule: {schedule}"));
+        let arm = "train[variant=neft5]";
+        let run = |steps: &str, store: &str| {
+            let set = format!("params.steps={steps}");
+            project.neftpipe(&["run", "schedules.yaml", arm, "--set", &set, "--store", store]).exits(0);
+            let shown = project.neftpipe(&["show", arm, "--store", store, "--json"]).exits(0).json();
+            let steps = |name: &str| shown["metrics"][name].as_u64().unwrap();
+            (steps("steps_asked"), steps("steps_computed"), shown["artifact"]["digest"].clone())
+        };
+        run("6", "cache");
+        let longer = run("10", "cache");
+        assert_eq!((longer.0, longer.1), (10, 10 - reused), "{schedule}");
+        assert_eq!(run("10", "alone").2, longer.2, "{schedule}");
     }
 }

@@ -89,7 +89,7 @@ fn clean_up(store: &Store, run: &str) -> Result<(), Failure> {
 }
 
 /// Every run of which there is a folder or a lock.
-fn runs(store: &Store) -> Result<BTreeSet<String>, Failure> {
+pub fn runs(store: &Store) -> Result<BTreeSet<String>, Failure> {
     let names = names(&store.attempts_dir())?;
     Ok(names.into_iter().map(|name| name.strip_suffix(LOCK_SUFFIX).unwrap_or(&name).to_owned()).collect())
 }

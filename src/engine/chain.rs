@@ -7,7 +7,7 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use neftpipe_protocol::artifact::TokensInfo;
 use neftpipe_protocol::params::TrainParams;
-use neftpipe_protocol::training::{Statics, checkpoint_steps, step_keys};
+use neftpipe_protocol::training::{Statics, checkpoint_steps, extension_step, step_keys};
 use neftpipe_protocol::worker::io_failure;
 use neftpipe_protocol::{Digest, Failure};
 
@@ -20,7 +20,8 @@ use crate::store::{Artifact, Store};
 pub struct Chain {
     keys: Vec<Digest>,
     steps: Vec<u64>,
-    can_be_extended: bool,
+    /// The step from whose state a longer run goes on.
+    extended_from: Option<u64>,
 }
 
 impl Chain {
@@ -43,7 +44,7 @@ impl Chain {
         let adapter = input("adapter").map(|artifact| artifact.digest);
         let keys = step_keys(Statics { params: &params, model: model.digest, tokens: tokens.digest, adapter, rows });
         let steps = checkpoint_steps(&params, rows);
-        Ok(Some(Self { keys, steps, can_be_extended: params.schedule.can_be_extended() }))
+        Ok(Some(Self { keys, steps, extended_from: extension_step(&params, rows) }))
     }
 
     /// Keys after 1, 2, … steps.
@@ -61,6 +62,11 @@ impl Chain {
         self.keys.get(usize::try_from(step.checked_sub(1)?).ok()?).copied()
     }
 
+    /// The state from which a longer run goes on.
+    pub fn extension(&self) -> Option<Digest> {
+        self.extended_from.and_then(|step| self.key_after(step))
+    }
+
     /// Steps with their keys, from the last to the first.
     pub fn deepest_first(&self) -> impl Iterator<Item = (u64, &Digest)> {
         (1..).zip(&self.keys).collect::<Vec<_>>().into_iter().rev()
@@ -76,6 +82,8 @@ impl Chain {
 pub struct OpenArms {
     chains: HashMap<usize, Arc<Chain>>,
     passing: HashMap<Digest, usize>,
+    /// Whether an arm was opened or closed since somebody asked.
+    has_news: bool,
 }
 
 impl OpenArms {
@@ -85,28 +93,46 @@ impl OpenArms {
             *self.passing.entry(key).or_default() += 1;
         }
         self.chains.insert(index, Arc::new(chain));
+        self.has_news = true;
+    }
+
+    /// Whether they pass other states than at the last call.
+    pub fn take_news(&mut self) -> bool {
+        std::mem::take(&mut self.has_news)
     }
 
     /// Lets an open arm save wherever another one does whose way is the same up to there: a jump in that arm's schedule,
     /// say, from which it can then go on.
-    pub fn join_cuts(&mut self, index: usize) {
+    ///
+    /// `others` are the states that the arms of other runs pass.
+    pub fn join_cuts(&mut self, index: usize, others: &HashSet<Digest>) {
         let Some(chain) = self.chains.get_mut(&index) else { return };
         let own: HashSet<u64> = chain.steps.iter().copied().collect();
-        let others =
-            (1..).zip(&chain.keys).filter(|(step, key)| !own.contains(step) && self.passing.contains_key(*key));
-        let joined: Vec<(u64, Digest)> = others.map(|(step, key)| (step, *key)).collect();
+        let passed = |key: &Digest| self.passing.contains_key(key) || others.contains(key);
+        let cuts = (1..).zip(&chain.keys).filter(|(step, key)| !own.contains(step) && passed(key));
+        let joined: Vec<(u64, Digest)> = cuts.map(|(step, key)| (step, *key)).collect();
         for (_, key) in &joined {
             *self.passing.entry(*key).or_default() += 1;
         }
         let mut steps: Vec<u64> = own.into_iter().chain(joined.into_iter().map(|(step, _)| step)).collect();
         steps.sort_unstable();
-        let Chain { keys, can_be_extended, .. } = &**chain;
-        *chain = Arc::new(Chain { keys: keys.clone(), steps, can_be_extended: *can_be_extended });
+        let Chain { keys, extended_from, .. } = &**chain;
+        *chain = Arc::new(Chain { keys: keys.clone(), steps, extended_from: *extended_from });
+    }
+
+    /// Whether no arm is open.
+    pub fn is_empty(&self) -> bool {
+        self.chains.is_empty()
     }
 
     /// The chain of an open arm.
     pub fn chain(&self, index: usize) -> Option<Arc<Chain>> {
         self.chains.get(&index).cloned()
+    }
+
+    /// The states that open arms pass.
+    pub fn passing(&self) -> impl Iterator<Item = &Digest> {
+        self.passing.keys()
     }
 
     /// The states of an open arm that other open arms pass too.
@@ -115,18 +141,19 @@ impl OpenArms {
         keys.filter(|key| self.passing.get(key).is_some_and(|&count| count > 1)).collect()
     }
 
-    /// An arm is trained. Returns the states that nobody needs any more: those that no open arm passes, but for the last
-    /// of a run that can be made longer.
+    /// An arm is trained. Returns the states that nobody needs any more: those that no open arm passes, but for that from
+    /// which a longer run goes on.
     pub fn close(&mut self, index: usize) -> Vec<Digest> {
         let Some(chain) = self.chains.remove(&index) else { return Vec::new() };
-        let last = chain.keys.last().copied().filter(|_| chain.can_be_extended);
+        self.has_news = true;
+        let kept = chain.extension();
         let mut needless = Vec::new();
         for key in chain.keys_to_save() {
             let count = self.passing.entry(key).or_default();
             *count = count.saturating_sub(1);
             if *count == 0 {
                 self.passing.remove(&key);
-                needless.extend((Some(key) != last).then_some(key));
+                needless.extend((Some(key) != kept).then_some(key));
             }
         }
         needless
@@ -150,17 +177,17 @@ pub fn training_rows(store: &Store, tokens: &Artifact) -> Result<u64, Failure> {
 mod tests {
     use super::*;
 
-    fn chain(names: &[&str], steps: &[u64], can_be_extended: bool) -> Chain {
+    fn chain(names: &[&str], steps: &[u64], extended_from: Option<u64>) -> Chain {
         let keys = names.iter().map(|name| Digest::of(name.as_bytes())).collect();
-        Chain { keys, steps: steps.to_vec(), can_be_extended }
+        Chain { keys, steps: steps.to_vec(), extended_from }
     }
 
     #[test]
     fn a_state_is_needless_once_no_open_arm_passes_it() {
         let key = |name: &str| Digest::of(name.as_bytes());
         let mut arms = OpenArms::default();
-        arms.open(1, chain(&["a", "b", "c", "d"], &[2, 4], true));
-        arms.open(2, chain(&["a", "b", "x", "y"], &[2, 4], false));
+        arms.open(1, chain(&["a", "b", "c", "d"], &[2, 4], Some(4)));
+        arms.open(2, chain(&["a", "b", "x", "y"], &[2, 4], None));
         assert_eq!(arms.shared(1), HashSet::from([key("b")]));
         assert!(arms.close(1).is_empty(), "b is shared, d can be gone on from");
         assert!(arms.shared(2).is_empty());
@@ -172,18 +199,18 @@ mod tests {
     fn an_arm_saves_where_another_leaves_its_way() {
         let key = |name: &str| Digest::of(name.as_bytes());
         let mut arms = OpenArms::default();
-        arms.open(1, chain(&["a", "b", "c", "d"], &[2, 4], false));
-        arms.open(2, chain(&["a", "b", "c", "y"], &[3, 4], false));
-        arms.join_cuts(1);
-        assert_eq!(arms.chain(1).unwrap().steps(), [2, 3, 4]);
+        arms.open(1, chain(&["a", "b", "c", "d"], &[2, 4], None));
+        arms.open(2, chain(&["a", "b", "c", "y"], &[3, 4], None));
+        arms.join_cuts(1, &HashSet::from([key("a")]));
+        assert_eq!(arms.chain(1).unwrap().steps(), [1, 2, 3, 4], "the first is that of another run's arm");
         assert_eq!(arms.shared(1), HashSet::from([key("c")]));
-        assert_eq!(arms.close(1), [key("b"), key("d")]);
+        assert_eq!(arms.close(1), [key("a"), key("b"), key("d")]);
         assert_eq!(arms.close(2), [key("c"), key("y")]);
     }
 
     #[test]
     fn steps_count_from_one() {
-        let chain = chain(&["a", "b"], &[2], false);
+        let chain = chain(&["a", "b"], &[2], None);
         assert_eq!(chain.key_after(0), None);
         assert_eq!(chain.key_after(2), Some(Digest::of(b"b")));
         assert_eq!(chain.key_after(3), None);

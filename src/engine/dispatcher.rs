@@ -24,7 +24,7 @@ use super::product::Products;
 use super::reuse::Reuse;
 use super::room::Room;
 use super::stage::{Ended, StageInput, StageTask};
-use super::{Run, Summary, accept, ahead, wants};
+use super::{Run, Summary, accept, ahead, passing, wants};
 use crate::exec::{Grant, Level, Pool, Want};
 use crate::facts::outputs_lacking;
 use crate::plan::lineage;
@@ -400,8 +400,9 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
         let instance = self.pipeline.instances[index].clone();
         let lineage = lineage::is_wanted(instance.kind)
             .then(|| lineage::lineage(&self.pipeline, index, |at| self.products.made(at)));
-        self.arms.join_cuts(index);
-        let reuse = Reuse::new(self.run.store, preimage.as_ref(), self.arms.chain(index), self.arms.shared(index));
+        self.tell_what_arms_pass();
+        self.arms.join_cuts(index, &self.passed_elsewhere());
+        let reuse = Reuse::new(self.run, preimage.as_ref(), self.arms.chain(index), self.arms.shared(index));
         let inputs = self.products.inputs(&self.pipeline, &instance);
         let task = StageTask { run: self.run, index, instance, preimage, inputs, lineage, reasons };
         let (sender, ending) = (self.sender.clone(), Arc::clone(&self.ending));
@@ -441,7 +442,10 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
                 self.finish(index, manifest, StageOutcome::Executed);
                 self.drop_states(index);
             }
-            Ended::Found(manifest) => self.cached(index, manifest),
+            Ended::Found(manifest) => {
+                self.cached(index, manifest);
+                self.drop_states(index);
+            }
             Ended::Failed { failure, ran } => {
                 self.tally.counts.executed += usize::from(ran);
                 self.fail(index, key, &failure, seconds);
@@ -459,13 +463,35 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
         self.ready.extend(followers); // they look their key up anew, and find it or do the work themselves
     }
 
+    /// Lets other runs know which states not to drop. Where that fails they may compute some of them again.
+    fn tell_what_arms_pass(&mut self) {
+        if self.arms.take_news()
+            && let Err(failure) = passing::write(self.run.store, self.run.id, self.arms.passing())
+        {
+            tracing::warn!("{failure}");
+        }
+    }
+
+    /// The states that arms of other runs pass, as far as that can be found out.
+    fn passed_elsewhere(&self) -> HashSet<Digest> {
+        if self.arms.is_empty() {
+            return HashSet::new();
+        }
+        passing::of_others(self.run.store, self.run.id).unwrap_or_else(|failure| {
+            tracing::warn!("{failure}");
+            HashSet::new()
+        })
+    }
+
     /// Drops the states that no arm will go on from any more. One that stays costs space, not the run.
     fn drop_states(&mut self, index: usize) {
-        for key in self.arms.close(index) {
-            if let Err(error) = self.run.store.drop_state(&key) {
+        let elsewhere = self.passed_elsewhere();
+        for key in self.arms.close(index).iter().filter(|key| !elsewhere.contains(key)) {
+            if let Err(error) = self.run.store.drop_state(key) {
                 tracing::warn!("{error}");
             }
         }
+        self.tell_what_arms_pass();
     }
 
     fn cached(&mut self, index: usize, manifest: Arc<Manifest>) {

@@ -13,6 +13,7 @@ pub mod event;
 pub mod lockfile;
 mod look;
 mod memory;
+mod passing;
 mod product;
 mod request;
 mod reuse;

@@ -13,8 +13,9 @@ use neftpipe_protocol::{Digest, Failure};
 use serde::{Deserialize, Serialize};
 
 use super::chain::Chain;
+use super::{Run, passing};
 use crate::plan::Preimage;
-use crate::store::Store;
+use crate::store::{Holder, Lock, Store, Waiting};
 
 /// What a later run must know to save what a run that was killed had not saved yet, in the attempt directory.
 const SALVAGE_FILE: &str = "salvage.json";
@@ -29,6 +30,9 @@ pub struct Reuse<'a> {
     shared: HashSet<Digest>,
     /// Steps of this arm whose states are kept, the deepest last.
     kept: Vec<u64>,
+    run: &'a str,
+    /// Who computes the steps from the deepest state on, so that no other arm that has them in common does too.
+    segment: Option<(Holder, Lock)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -39,13 +43,21 @@ struct Salvage {
 
 impl<'a> Reuse<'a> {
     /// For a stage with these ingredients; `chain` for one that trains.
-    pub fn new(
-        store: &'a Store,
-        preimage: Option<&Preimage>,
-        chain: Option<Arc<Chain>>,
-        shared: HashSet<Digest>,
-    ) -> Self {
-        Self { store, rows: preimage.and_then(Preimage::row_scope), rows_read: 0, chain, shared, kept: Vec::new() }
+    pub fn new(run: &Run<'a>, preimage: Option<&Preimage>, chain: Option<Arc<Chain>>, shared: HashSet<Digest>) -> Self {
+        let (store, rows) = (run.store, preimage.and_then(Preimage::row_scope));
+        Self { store, rows, rows_read: 0, chain, shared, kept: Vec::new(), run: run.id, segment: None }
+    }
+
+    /// The first state that this arm has yet to compute. None where it does not train, or all are there.
+    pub fn next_state(&self) -> Option<Digest> {
+        let chain = self.chain.as_ref()?;
+        let deepest = chain.deepest_first().find(|(_, key)| self.store.has_state(key));
+        chain.key_after(deepest.map_or(0, |(step, _)| step) + 1)
+    }
+
+    /// Takes the lock of [`Self::next_state`]. It goes on from segment to segment with the states that are kept.
+    pub fn compute(&mut self, holder: Holder, lock: Lock) {
+        self.segment = Some((holder, lock));
     }
 
     /// Steps after which the worker is to save.
@@ -115,12 +127,28 @@ impl<'a> Reuse<'a> {
         let Some(chain) = self.chain.clone() else { return Ok(()) };
         let Some(key) = chain.key_after(step) else { return Ok(()) };
         self.store.keep_state(&key, &attempt.join(CHECKPOINTS_DIR).join(step.to_string()))?;
+        self.go_on_after(&chain, step)?;
+        let elsewhere = passing::of_others(self.store, self.run)?;
+        let extension = chain.extension();
+        let is_needed =
+            |key: &Digest| self.shared.contains(key) || elsewhere.contains(key) || extension.as_ref() == Some(key);
         for earlier in self.kept.drain(..).filter(|&earlier| earlier != step) {
-            if let Some(key) = chain.key_after(earlier).filter(|key| !self.shared.contains(key)) {
+            if let Some(key) = chain.key_after(earlier).filter(|key| !is_needed(key)) {
                 self.store.drop_state(&key)?;
             }
         }
         self.kept.push(step);
+        Ok(())
+    }
+
+    /// Lets go of the segment that is computed, once it has the next: who waited goes on from its state.
+    fn go_on_after(&mut self, chain: &Chain, step: u64) -> Result<(), Failure> {
+        let Some((holder, _lock)) = self.segment.take() else { return Ok(()) };
+        if let Some(next) = chain.key_after(step + 1)
+            && let Waiting::Held(lock) = self.store.try_lock(&next, &holder)?
+        {
+            self.segment = Some((holder, lock));
+        }
         Ok(())
     }
 }

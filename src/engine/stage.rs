@@ -95,10 +95,24 @@ impl StageTask<'_> {
         {
             return Ok(Ended::Found(manifest));
         }
-        if !room.enter() {
+        if !self.wait_for_shared_steps(reuse, room)? || !room.enter() {
             return Ok(Ended::Interrupted);
         }
         self.attempts(reuse, tried, room)
+    }
+
+    /// Waits until no other arm computes the steps that this one would compute next; it then goes on from where that one
+    /// saved. False where the run is to stop meanwhile.
+    fn wait_for_shared_steps(&self, reuse: &mut Reuse<'_>, room: &mut Room) -> Result<bool, Failure> {
+        while let Some(next) = reuse.next_state() {
+            let Some(lock) = self.lock(&next, room)? else { return Ok(false) };
+            // Its holder may have computed the step.
+            if reuse.next_state() == Some(next) {
+                reuse.compute(self.holder(), lock);
+                break;
+            }
+        }
+        Ok(true)
     }
 
     /// The ingredients of a source that another process has resolved since this run began.

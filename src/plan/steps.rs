@@ -10,7 +10,7 @@ use neftpipe_protocol::training::{Statics, checkpoint_steps, step_keys};
 use neftpipe_protocol::{Digest, Kind};
 use serde::Serialize;
 
-use super::{Node, Plan, State};
+use super::Plan;
 use crate::spec::model::{Instance, Pipeline};
 
 /// Rows that stand for those of tokens which are yet to be made: where `steps` says how long training is, any number tells
@@ -20,7 +20,7 @@ const SOME_ROWS: u64 = 1024;
 /// Steps of the training that a plan holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Steps {
-    /// Sum over all arms that are not there yet.
+    /// Sum over all arms that are not there yet, those that ask for the same counted as one.
     pub asked: u64,
     /// Those that are left when each step that arms share is computed once.
     pub computed: u64,
@@ -38,16 +38,19 @@ impl Steps {
         is_saved: impl Fn(&Digest) -> bool,
     ) -> Option<Self> {
         let arms = pipeline.instances.iter().zip(&plan.nodes).filter(|(instance, _)| instance.kind == Kind::Train);
-        let mut wanted = arms.filter(|(_, node)| node.as_ref().is_some_and(is_asked)).peekable();
+        let mut wanted = arms.filter(|(_, node)| node.as_ref().is_some_and(|node| node.state.has_work())).peekable();
         wanted.peek()?;
         let ways: Vec<Option<Way>> = wanted.map(|(arm, _)| way(pipeline, plan, arm, &rows)).collect();
         let cuts: HashSet<Digest> = ways.iter().flatten().flat_map(Way::cuts).collect();
-        let (mut steps, mut computed) = (Self::default(), HashSet::new());
+        let (mut steps, mut computed, mut ends) = (Self::default(), HashSet::new(), HashSet::new());
         for way in &ways {
             let Some(Way { keys, .. }) = way else {
                 steps.unknown += 1;
                 continue;
             };
+            if !ends.insert(keys.last().copied()) {
+                continue;
+            }
             let is_there = |key: &Digest| computed.contains(key) && cuts.contains(key) || is_saved(key);
             let known = keys.iter().rposition(is_there).map_or(0, |at| at + 1);
             steps.asked += keys.len() as u64;
@@ -56,11 +59,6 @@ impl Steps {
         }
         Some(steps)
     }
-}
-
-/// The second instance of a key is asked for too, though the first carries it out.
-fn is_asked(node: &Node) -> bool {
-    node.state.has_work() || (node.state == State::Cached && node.outputs.is_empty())
 }
 
 /// The states that an arm passes, and where it saves them.

@@ -183,3 +183,83 @@ fn what_a_killed_run_had_saved_is_salvaged_and_its_attempts_are_cleared_away() {
     assert_eq!(*known.lock().unwrap(), [None, Some((5, "after 5".to_owned()))]);
     assert_eq!(fs::read_dir(store.attempts_dir()).unwrap().count(), 0);
 }
+
+/// Trains from the deepest state that it was given; says where that was.
+fn train_on(hands: &mut Hands<'_>, from: &Mutex<Vec<Option<u64>>>) -> Outcome {
+    let known = known_state(hands).map(|(step, _)| step);
+    from.lock().unwrap().push(known);
+    for step in hands.request.checkpoints.clone() {
+        if known.is_none_or(|known| step > known) {
+            checkpoint(hands, step);
+        }
+    }
+    adapter(hands)
+}
+
+#[test]
+fn arms_at_work_in_two_runs_compute_the_steps_that_they_share_once() {
+    let project = Project::new();
+    let arm = |schedule: Value| {
+        json!({"steps": 10, "checkpoint_every": 5, "schedule": "constant", "batch": {"size": 2},
+            "neft": {"alpha": 5, "schedule": schedule}})
+    };
+    let constant = training(&project, arm(json!("constant")));
+    // Its noise is halved at a step where the other run would save nothing by itself, and after one where it does.
+    let halved = training(&project, arm(json!({"step": {"at": [0.7], "factor": 0.5}})));
+    let (has_begun, waits) = (AtomicBool::new(false), AtomicBool::new(false));
+    let wait_for = |flag: &AtomicBool| {
+        while !flag.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    let (of_first, of_second) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
+    let first = Fake::new(|hands: &mut Hands<'_>| {
+        if hands.request.kind == Kind::Download {
+            return tokens(hands);
+        }
+        has_begun.store(true, Ordering::SeqCst);
+        wait_for(&waits);
+        train_on(hands, &of_first)
+    });
+    let second = Fake::new(|hands: &mut Hands<'_>| match hands.request.kind {
+        Kind::Download => tokens(hands),
+        _ => train_on(hands, &of_second),
+    });
+    let ran = std::thread::scope(|scope| {
+        let other = scope.spawn(|| run(&project.store(), &constant, &first));
+        wait_for(&has_begun);
+        let store = project.store();
+        let ran = Scene::new(&store, &halved).run_watched(&second, |event| {
+            let waiting = matches!(event, EventBody::StageWaiting { stage, .. } if stage == "train");
+            waits.fetch_or(waiting, Ordering::SeqCst);
+        });
+        assert_eq!(other.join().unwrap().state("train"), "executed");
+        ran
+    });
+    assert_eq!(ran.state("train"), "executed");
+    assert_eq!((of_first.into_inner().unwrap(), of_second.into_inner().unwrap()), (vec![None], vec![Some(5)]));
+    let kept = walkdir::WalkDir::new(project.path("cache/states")).into_iter().flatten();
+    assert_eq!(
+        kept.filter(|item| item.file_name() == "state").count(),
+        2,
+        "each arm's last, from which it can be extended"
+    );
+}
+
+#[test]
+fn a_longer_run_under_wsd_goes_on_from_where_the_decay_began() {
+    let project = Project::new();
+    let from = Mutex::new(Vec::new());
+    let executor = Fake::new(|hands: &mut Hands<'_>| match hands.request.kind {
+        Kind::Download => tokens(hands),
+        _ => train_on(hands, &from),
+    });
+    let arm = |steps: u64| {
+        json!({"steps": steps, "checkpoint_every": 4, "schedule": {"wsd": {"decay": 0.3}}, "warmup": 2,
+            "batch": {"size": 2}})
+    };
+    for steps in [10, 30] {
+        assert_eq!(run(&project.store(), &training(&project, arm(steps)), &executor).state("train"), "executed");
+    }
+    assert_eq!(from.into_inner().unwrap(), [None, Some(8)]);
+}

@@ -101,13 +101,6 @@ pub enum LearningRateSchedule {
     },
 }
 
-impl LearningRateSchedule {
-    /// Whether a run of more steps begins with the same rates, so that it can go on from this one's end.
-    pub fn can_be_extended(&self) -> bool {
-        matches!(self, Self::Constant | Self::Wsd { .. })
-    }
-}
-
 /// The low-rank adapter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

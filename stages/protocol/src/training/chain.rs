@@ -68,18 +68,25 @@ fn masking(params: &TrainParams) -> Value {
     masking
 }
 
+/// The step from whose state a longer run of these parameters goes on: the last of a constant learning rate, that before the
+/// decay of a `wsd`. None where the rates of all steps depend on how many there are.
+pub fn extension_step(params: &TrainParams, rows: u64) -> Option<u64> {
+    TrainingPlan::steps_before_decay(params, rows)
+}
+
 /// Steps after which a checkpoint is taken: every `checkpoint_every`, where alpha jumps under a step schedule, before masks
-/// are first made, and at the end.
+/// are first made, where the learning rate begins to decay, and at the end.
 pub fn checkpoint_steps(params: &TrainParams, rows: u64) -> Vec<u64> {
     let plan = TrainingPlan::new(params, rows);
     let every = params.checkpoint_every.max(1);
     let jumps = matches!(params.neft.schedule, crate::params::train::AlphaSchedule::Step { .. });
     let first_masks = plan.mask_updates.iter().position(Option::is_some);
+    let extension = extension_step(params, rows);
     (1..=plan.steps())
         .filter(|&step| {
             let jump = jumps && step < plan.steps() && plan.alphas[step as usize] != plan.alphas[step as usize - 1];
             let masks = first_masks == Some(step as usize);
-            step % every == 0 || step == plan.steps() || jump || masks
+            step % every == 0 || step == plan.steps() || jump || masks || extension == Some(step)
         })
         .collect()
 }
@@ -139,6 +146,22 @@ mod tests {
         assert_eq!(shared(&short, &long), 10);
         let cosine = keys(json!({"steps": 30, "warmup": 2}));
         assert_eq!(shared(&long, &cosine), 3);
+    }
+
+    #[test]
+    fn more_steps_under_wsd_continue_where_the_decay_began() {
+        let params = |steps: u64| json!({"steps": steps, "schedule": {"wsd": {"decay": 0.3}}, "warmup": 2});
+        let typed = |steps: u64| serde_json::from_value::<TrainParams>(params(steps)).unwrap();
+        assert_eq!(shared(&keys(params(10)), &keys(params(30))), 8);
+        assert_eq!(extension_step(&typed(10), 50), Some(8));
+        assert_eq!(checkpoint_steps(&typed(10), 50), [8, 10]);
+        assert_eq!(extension_step(&serde_json::from_value(json!({"steps": 10})).unwrap(), 50), None);
+        let all = json!({"steps": 10, "schedule": {"wsd": {"decay": 1}}, "warmup": 0});
+        assert_eq!(
+            extension_step(&serde_json::from_value(all).unwrap(), 50),
+            Some(1),
+            "only the first step is at the full rate"
+        );
     }
 
     #[test]

@@ -164,7 +164,7 @@ mod tests {
     }
 
     /// Peaks of processes that trained random weights with rank 16 (the question `Try`): SmolLM2-135M over one row of 128 and
-    /// seven of 54 tokens, Llama 3.2 1B over passes of four rows of 512.
+    /// seven of 54 tokens, Llama 3.2 1B and 3B over passes of four rows of 512.
     #[test]
     fn it_is_what_was_measured_closely() {
         let small: ModelShape = serde_json::from_value(json!({"vocab_size": 49_152, "hidden_size": 576,
@@ -175,12 +175,13 @@ mod tests {
         let params: TrainParams = serde_json::from_value(json!({"lora": {"rank": 16}})).unwrap();
         assert_eq!(small.adapter_parameters(&params.lora), 4_884_480, "as the run reported");
         let (mixed, even) = (RowLengths { longest: 128, mean: 54.0 }, RowLengths { longest: 512, mean: 512.0 });
-        let one = llama(2048, 16, 32);
+        let (one, three) = (llama(2048, 16, 32), llama(3072, 28, 24));
         for (shape, rows, precision, micro, measured) in [
             (&small, mixed, "f32", 8, 1.377e9),
             (&small, mixed, "bf16", 8, 0.872e9),
             (&one, even, "f32", 4, 10.357e9),
             (&one, even, "bf16", 4, 5.145e9),
+            (&three, even, "bf16", 4, 11.338e9),
         ] {
             let params = json!({"batch": {"size": 8, "micro": micro}, "lora": {"rank": 16}, "precision": precision});
             let told = shape.training_bytes(&serde_json::from_value(params).unwrap(), rows) as f64;

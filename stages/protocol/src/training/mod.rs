@@ -8,7 +8,7 @@ mod order;
 mod schedule;
 mod sparsity;
 
-pub use chain::{Statics, checkpoint_steps, step_keys};
+pub use chain::{Statics, checkpoint_steps, extension_step, step_keys};
 pub use memory::{ModelShape, RowLengths};
 pub use order::{batches, batches_by_length};
 pub use schedule::{TrainingPlan, mean_square};

@@ -27,6 +27,16 @@ impl TrainingPlan {
         Self { learning_rates, alphas, mask_updates }
     }
 
+    /// Steps at the highest rate at the end of which a decay begins, warm-up counted among them: a longer run takes them too.
+    pub(super) fn steps_before_decay(params: &TrainParams, rows: u64) -> Option<u64> {
+        let steps = total_steps(params, rows);
+        match params.schedule {
+            LearningRateSchedule::Constant => Some(steps),
+            LearningRateSchedule::Wsd { decay } => Some(steps + 1 - decay_steps(decay, steps).min(steps)),
+            LearningRateSchedule::Cosine | LearningRateSchedule::Linear => None,
+        }
+    }
+
     /// Optimizer steps.
     pub fn steps(&self) -> u64 {
         self.learning_rates.len() as u64
@@ -45,6 +55,10 @@ fn total_steps(params: &TrainParams, rows: u64) -> u64 {
     })
 }
 
+fn decay_steps(decay: f64, steps: u64) -> u64 {
+    (decay * steps as f64).round().max(1.0) as u64
+}
+
 /// As `get_cosine_schedule_with_warmup` and its siblings of transformers: step 0 of a warm-up has rate 0.
 fn learning_rate(params: &TrainParams, step: u64, steps: u64) -> f64 {
     let warmup = if params.warmup < 1.0 { (params.warmup * steps as f64).ceil() } else { params.warmup };
@@ -57,10 +71,7 @@ fn learning_rate(params: &TrainParams, step: u64, steps: u64) -> f64 {
         LearningRateSchedule::Constant => 1.0,
         LearningRateSchedule::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * progress).cos()),
         LearningRateSchedule::Linear => 1.0 - progress,
-        LearningRateSchedule::Wsd { decay } => {
-            let decay_steps = (decay * steps as f64).round().max(1.0);
-            ((steps as f64 - step) / decay_steps).min(1.0)
-        }
+        LearningRateSchedule::Wsd { decay } => ((steps as f64 - step) / decay_steps(decay, steps) as f64).min(1.0),
     };
     params.learning_rate * factor.max(0.0)
 }
