@@ -103,6 +103,43 @@ mod tests {
         }
     }
 
+    /// The fourth moment over the square of the second tells the families apart: 9/5, 3, and 1 of two values.
+    #[test]
+    fn each_family_has_the_shape_of_its_distribution() {
+        for (name, expected) in [
+            (Noise::Uniform, 1.8),
+            (Noise::Gaussian, 3.0),
+            (Noise::GaussianMatched, 3.0),
+            (Noise::Bernoulli, 1.0),
+            (Noise::Symmetric, 1.0),
+        ] {
+            let values: Vec<f32> = (0..20).flat_map(|place| drawn(&family(name), 0, place, 100)).collect();
+            let fourth = values.iter().map(|&v| f64::from(v).powi(4)).sum::<f64>() / values.len() as f64;
+            let shape = fourth / deviation(&values).powi(4);
+            assert!((shape / expected - 1.0).abs() < 0.03, "{name:?}: {shape}");
+            let positive = values.iter().filter(|&&v| v > 0.0).count() as f64 / values.len() as f64;
+            assert!((positive - 0.5).abs() < 0.01, "{name:?}: {positive} are above 0");
+        }
+        let uniform = drawn(&family(Noise::Uniform), 0, 0, 100);
+        let magnitude = (5.0 / ((100 * WIDTH) as f64).sqrt()) as f32;
+        let near = |end: f32| uniform.iter().any(|v| (v / magnitude - end).abs() < 0.005);
+        assert!(near(1.0) && near(-1.0), "the whole range is drawn");
+    }
+
+    #[test]
+    fn tokens_and_dimensions_of_a_row_are_independent() {
+        for name in [Noise::Uniform, Noise::Gaussian, Noise::Bernoulli] {
+            let values = drawn(&family(name), 0, 0, 400);
+            for lag in [1, 2, 7, WIDTH, 2 * WIDTH] {
+                let pairs = values.iter().zip(&values[lag..]);
+                let mean = pairs.map(|(a, b)| f64::from(a * b)).sum::<f64>() / (values.len() - lag) as f64;
+                let correlation = mean / deviation(&values).powi(2);
+                // Some five standard deviations.
+                assert!(correlation.abs() < 5.0 / (values.len() as f64).sqrt(), "{name:?}, {lag} apart: {correlation}");
+            }
+        }
+    }
+
     #[test]
     fn length_is_the_rows_own_or_that_of_the_longest() {
         let actual = family(Noise::Bernoulli);

@@ -81,6 +81,34 @@ fn masks_have_exactly_as_many_entries_as_were_asked_for() {
     }
 }
 
+/// Ramp over steps 3, 5 and 7: 0.2, 0.4, 0.6 of zeros. After that the masks are frozen.
+#[test]
+fn after_every_step_masks_have_the_entries_of_their_ramp() {
+    for scope in SCOPES {
+        let ramp = json!({"ramp": "linear", "initial": 0.2, "start": 0.25, "every": 2});
+        let stage = stage(scope, ramp, json!({})).with_checkpoints(&[1, 2, 3, 4, 5, 6, 7, 8]);
+        stage.succeed();
+        let state = |step: u64| {
+            TensorFile::open(&stage.attempt().join(format!("checkpoints/{step}/state.safetensors"))).unwrap()
+        };
+        let masks =
+            |step: u64| state(step).names().into_iter().filter(|name| name.starts_with("mask.")).collect::<Vec<_>>();
+        assert!(masks(2).is_empty(), "{scope}: before the first update there is none");
+        for (step, zeros) in [(3, 0.2), (4, 0.2), (5, 0.4), (6, 0.4), (7, 0.6), (8, 0.6)] {
+            assert!(!masks(step).is_empty());
+            for name in masks(step) {
+                let active = state(step).read_any(&name).unwrap().bitwise_and(1);
+                let keep = ((1.0 - zeros) * active.numel() as f64).round_ties_even() as i64;
+                assert_eq!(nonzeros(&active), keep, "{scope}, step {step}: {name}");
+                if step % 2 == 0 {
+                    let before = state(step - 1).read_any(&name).unwrap().bitwise_and(1);
+                    assert!(before.equal(&active), "{scope}: {name} changed in step {step}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn masked_factors_and_weights_are_exactly_zero_and_the_rest_is_dense() {
     for precision in PRECISIONS {

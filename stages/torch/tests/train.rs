@@ -7,11 +7,14 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use neftpipe_protocol::random::RandomStream;
+use neftpipe_stage_torch::lora;
+use neftpipe_stage_torch::model::{Llama, Rows};
 use neftpipe_stage_torch::tensor_file::{self, TensorFile};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use support::{Row, Stage, golden_rows, goldens, read_json, write_json};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 const RUNS: [&str; 7] = ["lora", "lora_random_b", "rslora", "linear", "constant", "weight_decay", "full"];
 
@@ -251,6 +254,68 @@ fn noise_changes_training_and_alpha_0_is_no_noise_at_all() {
         .collect();
     for (i, a) in noisy.iter().enumerate() {
         assert!(noisy[..i].iter().all(|b| a != b), "{i}");
+    }
+}
+
+/// The mean loss of rows whose embeddings have this noise added, by the program's own reading of the formula.
+fn loss_with_noise(rows: &[Row], noise: impl Fn(u64, usize) -> Tensor) -> f64 {
+    let mut model = Llama::load(&goldens().join("training/model"), Device::Cpu, Kind::Float).unwrap();
+    lora::attach(&goldens().join("training/start_random_b"), &mut model).unwrap();
+    let (mut sum, mut count) = (0.0, 0);
+    for (place, (ids, trained)) in (0..).zip(rows) {
+        let row = Rows::new([ids.as_slice()], Device::Cpu);
+        let embedded = model.embed(row.ids()) + noise(place, ids.len());
+        let losses = model.logits(&model.hidden_states(embedded, &row)).log_softmax(-1, Kind::Double);
+        for place in (1..ids.len()).filter(|&place| trained[place] != 0) {
+            sum -= losses.double_value(&[place as i64 - 1, i64::from(ids[place])]);
+            count += 1;
+        }
+    }
+    sum / f64::from(count)
+}
+
+/// Each row has noise of its own by its own length, or by that of the longest, also where rows share a pass; symmetric
+/// noise is the mean over both signs. The step's learning rate is 0.
+#[test]
+fn the_loss_of_a_step_is_that_of_its_rows_with_the_noise_of_the_formula() {
+    const WIDTH: usize = 32;
+    let mut all = golden_rows();
+    all.sort_by_key(|(ids, _)| ids.len());
+    let rows = [60, 0, 79, 20].map(|at| all[at].clone());
+    let longest = rows.iter().map(|(ids, _)| ids.len()).max().unwrap();
+    assert!(rows.iter().any(|(ids, _)| ids.len() * 3 < longest * 2), "the lengths differ");
+    let drawn = |family: &str, place: u64, tokens: usize| {
+        let mut values = vec![0f32; tokens * WIDTH];
+        let mut stream = RandomStream::new("neft noise", 7, &[0, place]);
+        match family {
+            "uniform" => stream.fill_symmetric(&mut values),
+            "gaussian" | "gaussian_matched" => stream.fill_normal(&mut values),
+            _ => stream.fill_signs(&mut values),
+        }
+        let norm = if family == "gaussian_matched" { 3f64.sqrt() } else { 1.0 };
+        Tensor::from_slice(&values).view([tokens as i64, WIDTH as i64]) / norm
+    };
+    for (family, length) in ["uniform", "gaussian", "gaussian_matched", "bernoulli", "symmetric"]
+        .into_iter()
+        .flat_map(|family| ["actual", "padded"].map(|length| (family, length)))
+    {
+        let signed = |sign: f64| {
+            loss_with_noise(&rows, |place, tokens| {
+                let length = if length == "actual" { tokens } else { longest };
+                drawn(family, place, tokens) * (sign * 30.0 / ((length * WIDTH) as f64).sqrt())
+            })
+        };
+        let expected = if family == "symmetric" { (signed(1.0) + signed(-1.0)) / 2.0 } else { signed(1.0) };
+        for batch in [json!({"size": 4}), json!({"size": 4, "max_tokens": 40})] {
+            let params = json!({"steps": 1, "warmup": 1, "batch": batch, "packing": true, "shuffle": false, "seed": 7,
+                "lora": {"rank": 4, "alpha": 8}, "neft": {"alpha": 30, "noise": family, "length": length}});
+            let start = goldens().join("training/start_random_b");
+            let stage = Stage::train(params, &rows, &[]).with_input("adapter", "adapter", &start);
+            stage.succeed();
+            let loss = steps(&stage, "adapter", "loss")[0];
+            assert!((loss - expected).abs() < 1e-5, "{family}, {length}: {loss} is not {expected}");
+        }
+        assert!((expected - loss_with_noise(&rows, |_, tokens| drawn(family, 0, tokens) * 0.0)).abs() > 1e-3);
     }
 }
 

@@ -15,6 +15,7 @@ const WARM_UP_STEPS: u64 = 2;
 #[derive(Debug, Default)]
 pub struct Meter {
     started: Option<Instant>,
+    last: Option<(u64, Duration)>,
     steps: u64,
     tokens: u64,
     time: Duration,
@@ -29,6 +30,7 @@ impl Meter {
     /// A step of so many real tokens ended.
     pub fn end_step(&mut self, tokens: u64) {
         let elapsed = self.started.take().map_or(Duration::ZERO, |started| started.elapsed());
+        self.last = Some((tokens, elapsed)).filter(|_| !elapsed.is_zero());
         self.steps += 1;
         if self.steps > WARM_UP_STEPS {
             self.tokens += tokens;
@@ -41,9 +43,17 @@ impl Meter {
         (!self.time.is_zero()).then(|| self.tokens as f64 / self.time.as_secs_f64())
     }
 
-    /// The figures of a run that computed some steps and took others from a checkpoint.
-    pub fn figures(&self, device: Device, steps_computed: u64, steps_reused: u64) -> Metrics {
+    /// Speed of the last step and memory so far.
+    pub fn figures_of_step(&self, device: Device) -> Metrics {
+        let rate = self.last.map(|(tokens, time)| tokens as f64 / time.as_secs_f64());
+        let figures = [("tokens_per_second", json!(rate)), ("peak_memory_bytes", json!(peak_memory_bytes(device)))];
+        figures.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    /// The figures of a run that was asked for some steps, computed some and took others from a checkpoint.
+    pub fn figures(&self, device: Device, steps_asked: u64, steps_computed: u64, steps_reused: u64) -> Metrics {
         let figures = [
+            ("steps_asked", json!(steps_asked)),
             ("steps_computed", json!(steps_computed)),
             ("steps_reused", json!(steps_reused)),
             ("tokens_per_second", json!(self.tokens_per_second())),

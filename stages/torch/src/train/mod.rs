@@ -246,7 +246,10 @@ impl<'a> Trainer<'a> {
             tokens: seen.tokens,
             supervised_tokens: seen.supervised_tokens,
         };
-        self.job.metric(record.step, account::figures(&record));
+        let mut figures = account::figures(&record);
+        figures.extend(self.masks.iter().map(|masks| ("sparsity".to_owned(), json!(masks.sparsity()))));
+        figures.extend(self.meter.figures_of_step(self.model.device()));
+        self.job.metric(record.step, figures);
         self.account.records.push(record);
         self.report_progress(Some(seen.loss));
         Ok(())
@@ -347,7 +350,12 @@ impl<'a> Trainer<'a> {
         Ok(Outcome::Succeeded(Box::new(Success {
             outputs: [(name.to_owned(), artifact_type)].into_iter().collect(),
             metrics,
-            measured: self.meter.figures(self.model.device(), self.account.steps() - resumed, resumed),
+            measured: self.meter.figures(
+                self.model.device(),
+                self.plan.steps(),
+                self.account.steps() - resumed,
+                resumed,
+            ),
             provenance: measure::provenance(self.job.request.threads, self.model.device()),
             resolved: None,
         })))

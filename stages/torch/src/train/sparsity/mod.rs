@@ -247,6 +247,11 @@ impl Masks {
         }
     }
 
+    /// Fraction of zeros in the masks.
+    pub fn sparsity(&self) -> f64 {
+        if self.begun { 1.0 - self.sum(ACTIVE) / self.entries() as f64 } else { 0.0 }
+    }
+
     fn figures(&self, step: u64, new_entries: i64) -> MaskFigures {
         let (kept, entries) = (self.sum(ACTIVE), self.entries() as f64);
         let active = kept.max(1.0);
