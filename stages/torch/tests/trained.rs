@@ -95,10 +95,15 @@ for i, row in enumerate(json.load(open(ids))):
 
 #[test]
 fn transformers_loads_a_fully_trained_model() {
-    let stage = train(json!({"steps": 5, "batch": {"size": 4}, "learning_rate": 1e-2, "full": true}));
-    let (model, folder) = (stage.out("model"), stage.folder.path());
-    write_logits(&load(&model), folder);
-    run_python(&[&model, &folder.join("rows.json"), &folder.join("logits.safetensors")], Some(COMPARE_MODEL));
+    for (precision, format) in [("f32", "float32"), ("bf16", "bfloat16")] {
+        let params =
+            json!({"steps": 5, "batch": {"size": 4}, "learning_rate": 1e-2, "full": true, "precision": precision});
+        let stage = train(params);
+        let (model, folder) = (stage.out("model"), stage.folder.path());
+        assert_eq!(read_json(&model.join("config.json"))["torch_dtype"], format);
+        write_logits(&load(&model), folder);
+        run_python(&[&model, &folder.join("rows.json"), &folder.join("logits.safetensors")], Some(COMPARE_MODEL));
+    }
 }
 
 /// Asks the worker to merge an adapter into the goldens' model; returns its answer and the folder.

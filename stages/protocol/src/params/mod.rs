@@ -235,6 +235,17 @@ mod tests {
     }
 
     #[test]
+    fn two_of_four_columns_of_b_need_a_rank_that_4_divides() {
+        let paths = |scope: &str, rank: u64| {
+            let sparsity = json!({"scope": scope, "target": 0.5, "granularity": "2:4"});
+            let said = resolve(Kind::Train, json!({"lora": {"rank": rank}, "sparsity": sparsity})).unwrap();
+            said.problems.iter().map(|(path, _)| *path).collect::<Vec<_>>()
+        };
+        assert_eq!(paths("lora_factors", 6), ["lora.rank"]);
+        assert!(paths("lora_factors", 8).is_empty() && paths("delta", 6).is_empty());
+    }
+
+    #[test]
     fn unknown_keys_are_refused() {
         for kind in Kind::ALL {
             assert!(resolve(kind, json!({"nonsense": 1})).is_err(), "{kind}");

@@ -554,6 +554,11 @@ impl StageParams for TrainParams {
                 let plain = sparsity.target == 0.5 && sparsity.ramp == Ramp::None;
                 let message = "2:4 keeps two of every four: `target` is 0.5, without a ramp".to_owned();
                 check(plain, "sparsity.granularity", message);
+                let rank = self.lora.rank;
+                let divides = sparsity.scope != SparsityScope::LoraFactors || rank.is_multiple_of(4);
+                let message =
+                    format!("2:4 does not go into the {rank} columns of B: 4 divides the rank, or mask by `element`");
+                check(divides, "lora.rank", message);
                 let uniform = sparsity.allocation == Allocation::Uniform;
                 check(uniform, "sparsity.allocation", "2:4 keeps two of every four in every layer".to_owned());
             }
