@@ -75,8 +75,9 @@ impl Local {
         let mut program = gated(self.workers.program(request.kind)?);
         program.args(["exec", "--request"]).arg(path).current_dir(&request.attempt);
         program.env("TMPDIR", request.attempt.join(TMP_DIR)).env("OMP_NUM_THREADS", request.threads.to_string());
-        // Threads that spin while they wait take the cores from whoever else works on this machine.
-        program.env("OMP_WAIT_POLICY", "passive");
+        // Threads that spin while they wait take the cores from whoever else works on this machine; those that sleep at once
+        // are woken late: so they spin, but for less than a millisecond.
+        program.env("OMP_WAIT_POLICY", "passive").env("GOMP_SPINCOUNT", "30000");
         show_gpus(task, &mut program);
         Ok(program)
     }

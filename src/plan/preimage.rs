@@ -82,6 +82,7 @@ impl Preimage {
     /// rows are wanted, or what is made of them. None for a kind without rows.
     pub fn row_scope(&self) -> Option<Digest> {
         let mut scope = self.clone();
+        scope.version = self.kind.rows_version();
         match self.kind {
             Kind::Generate => scope.inputs.retain(|slot, _| slot != "prompts"),
             Kind::Judge => {

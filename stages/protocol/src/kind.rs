@@ -77,11 +77,20 @@ impl Kind {
         match self {
             Self::Download => 2,
             Self::Tokenize => 2,
-            Self::Train => 2,
+            Self::Train => 3,
             Self::Generate => 3,
-            Self::Judge => 1,
+            Self::Judge => 2,
             Self::Report => 4,
             Self::Command => 1,
+        }
+    }
+
+    /// Version of the rows that a stage of the kind leaves and takes up again. It follows the implementation but for
+    /// `judge`: what was asked and paid for stays, whatever is made of it later.
+    pub fn rows_version(self) -> u32 {
+        match self {
+            Self::Judge => 1,
+            kind => kind.version(),
         }
     }
 

@@ -8,6 +8,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
+#[cfg(unix)]
+use memmap2::UncheckedAdvice;
 use neftpipe_protocol::Failure;
 use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, SafeTensorError, SafeTensors, View};
@@ -173,7 +175,22 @@ impl TensorFile {
             });
         }
         let torch = |source| TensorFileError::Torch { path: self.path.clone(), name: name.to_owned(), source };
-        target.f_copy_(&source).map_err(torch)
+        target.f_copy_(&source).map_err(torch)?;
+        drop(source);
+        self.let_go(name);
+        Ok(())
+    }
+
+    /// Gives the pages of a tensor back that was copied: else the whole file would be held beside the copies.
+    fn let_go(&self, name: &str) {
+        let Some(info) = self.metadata.info(name) else { return };
+        let (start, end) = (self.data_start + info.data_offsets.0, self.data_start + info.data_offsets.1);
+        // SAFETY: the map is of a file and is only read: pages that are wanted again are read again.
+        #[cfg(unix)]
+        let advised = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start) };
+        // Memory is all that is at stake.
+        #[cfg(unix)]
+        drop(advised);
     }
 
     /// Copies a tensor of any shape to the CPU, in the format that it has.

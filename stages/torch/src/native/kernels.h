@@ -1,5 +1,5 @@
 // What a block computes besides its products, on the CPU: attention within rows, norms, rotation, gating, the
-// gradients of adapters.
+// gradients of adapters; and the losses of logits.
 //
 // They know numbers in memory, not tensors; who calls them shares their work out among threads. Sums are in f32.
 
@@ -63,6 +63,9 @@ struct Kernels {
   // with rows `wide_stride` apart.
   void (*thin_product)(const float* thin, const void* wide, int64_t wide_stride, float* out, int64_t out_stride,
                        int64_t tokens, int64_t rank, int64_t columns);
+
+  // The cross-entropy of logits [width] against a target. Where a slope is wanted, the logits become `scale` times theirs.
+  float (*cross_entropy)(void* logits, int64_t width, int64_t target, float scale, bool wants_slope);
 };
 
 // Both formats, compiled for one set of instructions.

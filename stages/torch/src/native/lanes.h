@@ -46,13 +46,15 @@ inline void store(Floats it, Bf16* to) {
   std::memcpy(to, &halves, sizeof halves);
 }
 
-// The first `count` of them, zeros after.
+// The first `count` of them, `after` in the places of the others.
 template <typename T>
-inline Floats load(const T* from, int64_t count) {
+inline Floats load(const T* from, int64_t count, float after = 0) {
   if (count >= COUNT) return load(from);
   T some[COUNT] = {};
   for (int64_t i = 0; i < count; i++) some[i] = from[i];
-  return load(some);
+  Floats it = load(some);
+  for (int64_t i = count; i < COUNT; i++) it[i] = after;
+  return it;
 }
 
 template <typename T>

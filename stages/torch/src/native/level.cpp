@@ -35,6 +35,9 @@ constexpr kernels::Kernels of() {
          int64_t rank, int64_t columns) {
         thin_product(thin, (const T*)wide, wide_stride, out, out_stride, tokens, rank, columns);
       },
+      [](void* logits, int64_t width, int64_t target, float scale, bool wants_slope) {
+        return cross_entropy((T*)logits, width, target, scale, wants_slope);
+      },
   };
 }
 

@@ -12,6 +12,24 @@ unsafe extern "C" {
     fn neftpipe_last_error() -> *const c_char;
     fn neftpipe_be_deterministic();
     fn neftpipe_use_level(width: i64) -> bool;
+    fn neftpipe_cross_entropies(
+        logits: *const C_tensor,
+        targets: *const C_tensor,
+        scale: f64,
+        wants_slopes: bool,
+    ) -> *mut C_tensor;
+    fn neftpipe_adamw(
+        weights: *const *const C_tensor,
+        gradients: *const *const C_tensor,
+        means: *const *const C_tensor,
+        squares: *const *const C_tensor,
+        count: usize,
+        step: f64,
+        learning_rate: f64,
+        betas: *const f64,
+        weight_decay: f64,
+        eps: f64,
+    ) -> bool;
     fn neftpipe_gpu_peak_bytes(index: i64) -> i64;
     fn neftpipe_product(x: *const C_tensor, weight: *const C_tensor, added: *const C_tensor) -> *mut C_tensor;
     fn neftpipe_attention_half(
@@ -133,6 +151,58 @@ pub fn mlp_half(x: &Tensor, half: &Half<'_>, adapters: [Factors<'_>; 3]) -> Tens
     })
 }
 
+/// Cross-entropies [S] in f32 of logits [S, V] on the CPU, in f32 or bf16, against targets [S]. With a scale the logits
+/// become their slopes times that: scale · (softmax − onehot).
+pub fn cross_entropies(logits: &mut Tensor, targets: &Tensor, scale: Option<f64>) -> Tensor {
+    let (scale, wants_slopes) = (scale.unwrap_or(0.0), scale.is_some());
+    // SAFETY: the pointers are those of living tensors.
+    taken(unsafe { neftpipe_cross_entropies(logits.as_ptr(), targets.as_ptr(), scale, wants_slopes) })
+}
+
+/// What an optimizer step is given besides the tensors.
+pub struct AdamStep {
+    /// Its number, from 1.
+    pub step: u64,
+    /// The learning rate.
+    pub learning_rate: f64,
+    /// Decay of the two moments.
+    pub betas: [f64; 2],
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// What is added to the root of the second moment.
+    pub eps: f64,
+}
+
+/// A step of PyTorch's fused AdamW on weights, with their gradients, means and squares, in f32.
+pub fn adamw(weights: &[&Tensor], gradients: &[&Tensor], moments: [&[&Tensor]; 2], step: &AdamStep) {
+    let [means, squares] = moments;
+    assert!([gradients, means, squares].iter().all(|it| it.len() == weights.len()), "a list for each weight");
+    if weights.is_empty() {
+        return;
+    }
+    let list = |tensors: &[&Tensor]| -> Vec<*const C_tensor> { tensors.iter().map(|it| it.as_ptr()).collect() };
+    let (weights, gradients, means, squares) = (list(weights), list(gradients), list(means), list(squares));
+    let AdamStep { step, learning_rate, betas, weight_decay, eps } = step;
+    // SAFETY: the pointers are those of living tensors, in lists of one length.
+    let done = unsafe {
+        neftpipe_adamw(
+            weights.as_ptr(),
+            gradients.as_ptr(),
+            means.as_ptr(),
+            squares.as_ptr(),
+            weights.len(),
+            *step as f64,
+            *learning_rate,
+            betas.as_ptr(),
+            *weight_decay,
+            *eps,
+        )
+    };
+    if !done {
+        refuse();
+    }
+}
+
 fn pointer(tensor: Option<&Tensor>) -> *const C_tensor {
     tensor.map_or(ptr::null(), Tensor::as_ptr)
 }
@@ -144,12 +214,16 @@ fn pointers(adapters: &[Factors<'_>]) -> Vec<*const C_tensor> {
 /// The tensor that the C++ made.
 fn taken(made: *mut C_tensor) -> Tensor {
     if made.is_null() {
-        // SAFETY: the text lives until the next call of this thread, and is copied before.
-        let message = unsafe { CStr::from_ptr(neftpipe_last_error()) }.to_string_lossy().into_owned();
-        panic!("libtorch: {message}");
+        refuse();
     }
     // SAFETY: the C++ made it for us alone, with the allocator that tch frees with.
     unsafe { Tensor::from_ptr(made) }
+}
+
+fn refuse() -> ! {
+    // SAFETY: the text lives until the next call of this thread, and is copied before.
+    let message = unsafe { CStr::from_ptr(neftpipe_last_error()) }.to_string_lossy().into_owned();
+    panic!("libtorch: {message}")
 }
 
 #[cfg(test)]

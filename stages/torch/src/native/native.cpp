@@ -15,6 +15,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
+#include <memory>
 
 #include "kernels.h"
 
@@ -435,6 +436,24 @@ struct MlpHalf : Function<MlpHalf> {
   }
 };
 
+// ---- Losses and the optimizer ---------------------------------------------------------------------------------------
+
+// Cross-entropies [S] of logits [S, V] against targets [S]; the logits become `scale` times their slopes where wanted.
+Tensor cross_entropies(const Tensor& logits, const Tensor& targets, double scale, bool wants_slopes) {
+  const Tensor losses = at::empty({logits.size(0)}, logits.options().dtype(at::kFloat));
+  const auto& kernel = kernels_for(logits);
+  const int64_t width = logits.size(1);
+  const int64_t* target = targets.const_data_ptr<int64_t>();
+  float* each = losses.mutable_data_ptr<float>();
+  at::parallel_for(0, logits.size(0), 1, [&](int64_t first, int64_t end) {
+    for (int64_t at = first; at < end; at++) {
+      TORCH_CHECK(target[at] >= 0 && target[at] < width, "the target ", target[at], " is no word of ", width);
+      each[at] = kernel.cross_entropy(Numbers{logits}.at(at), width, target[at], float(scale), wants_slopes);
+    }
+  });
+  return losses;
+}
+
 // ---- The border -----------------------------------------------------------------------------------------------------
 
 thread_local std::string last_error;
@@ -466,6 +485,30 @@ void neftpipe_be_deterministic() {
   setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", 0);
   at::globalContext().setDeterministicAlgorithms(true, false);
   at::globalContext().setDeterministicFillUninitializedMemory(false);
+}
+
+Tensor* neftpipe_cross_entropies(const Tensor* logits, const Tensor* targets, double scale, bool wants_slopes) {
+  return guarded([&] { return cross_entropies(*logits, *targets, scale, wants_slopes); });
+}
+
+// One step of PyTorch's fused AdamW over `count` weights with their gradients and moments; false where it is refused.
+bool neftpipe_adamw(const Tensor* const* weights, const Tensor* const* gradients, const Tensor* const* means,
+                    const Tensor* const* squares, size_t count, double step, double learning_rate, const double* betas,
+                    double weight_decay, double eps) {
+  const auto list = [&](const Tensor* const* from) {
+    std::vector<Tensor> all;
+    for (size_t i = 0; i < count; i++) all.push_back(*from[i]);
+    return all;
+  };
+  const std::unique_ptr<Tensor> done(guarded([&] {
+    const at::NoGradGuard no_gradients;
+    const Tensor number = at::full({}, step, weights[0]->options().dtype(at::kFloat));
+    at::_fused_adamw_(list(weights), list(gradients), list(means), list(squares), {},
+                      std::vector<Tensor>(count, number), learning_rate, betas[0], betas[1], weight_decay, eps, false,
+                      false);
+    return number;
+  }));
+  return done != nullptr;
 }
 
 bool neftpipe_use_level(int64_t width) { return kernels::use_level(width); }

@@ -1,4 +1,4 @@
-// Norms, rotation and gating: what looks at one token at a time.
+// Norms, rotation, gating and cross-entropy: what looks at one token at a time.
 
 #pragma once
 
@@ -90,6 +90,28 @@ void gate_backward(const T* both, const T* dinner, T* inner, T* dboth, int64_t r
       store(d * silu, dboth + width + i, left);
     }
   }
+}
+
+// With z the logits: logsumexp(z) − z[target]. Where a slope is wanted, z becomes scale·(softmax(z) − onehot(target)).
+template <typename T>
+float cross_entropy(T* logits, int64_t width, int64_t target, float scale, bool wants_slope) {
+  Floats most = all(-__builtin_inff());
+  for (int64_t i = 0; i < width; i += COUNT) {
+    const Floats here = load(logits + i, width - i, -__builtin_inff());
+    most = here > most ? here : most;
+  }
+  const float base = largest(most);
+  Floats sums = {};
+  for (int64_t i = 0; i < width; i += COUNT) sums += exp(load(logits + i, width - i, -__builtin_inff()) - base);
+  const float total = base + __builtin_logf(sum(sums));
+  const float chosen = load(logits + target, 1)[0];
+  if (wants_slope) {
+    for (int64_t i = 0; i < width; i += COUNT) {
+      store(exp(load(logits + i, width - i) - total) * scale, logits + i, width - i);
+    }
+    store(all((__builtin_expf(chosen - total) - 1) * scale), logits + target, 1);
+  }
+  return total - chosen;
 }
 
 }  // namespace

@@ -2,6 +2,8 @@
 
 use tch::{Kind, Tensor};
 
+use crate::native::{self, AdamStep};
+
 /// The tensors that are trained, under their names on disk. They share storage with the model.
 pub type Trained = Vec<(String, Tensor)>;
 
@@ -52,26 +54,17 @@ impl AdamW {
     /// Takes optimizer step number `step` (from 1) with the gradients that the trained tensors hold, as PyTorch's AdamW:
     /// decay, moments, bias correction, update.
     pub fn step(&mut self, trained: &Trained, step: u64, learning_rate: f64) {
-        let [beta1, beta2] = self.betas;
-        let corrections = [1.0 - beta1.powf(step as f64), 1.0 - beta2.powf(step as f64)];
+        let Self { betas, eps, weight_decay, .. } = *self;
+        let gradients: Vec<Tensor> =
+            trained.iter().map(|(_, it)| it.grad().to_kind(Kind::Float).contiguous()).collect();
+        let [means, squares] = [0, 1].map(|at| self.moments.iter().map(|it| &it[at]).collect::<Vec<_>>());
+        let weights: Vec<&Tensor> = self.weights.iter().collect();
+        let gradients: Vec<&Tensor> = gradients.iter().collect();
+        let step = AdamStep { step, learning_rate, betas, weight_decay, eps };
+        native::adamw(&weights, &gradients, [&means, &squares], &step);
         tch::no_grad(|| {
-            for (((_, tensor), weight), [mean, square]) in trained.iter().zip(&mut self.weights).zip(&mut self.moments)
-            {
-                let gradient = tensor.grad().to_kind(Kind::Float);
-                if self.weight_decay > 0.0 {
-                    let _ = weight.g_mul_scalar_(1.0 - learning_rate * self.weight_decay);
-                }
-                let _ = mean.lerp_(&gradient, 1.0 - beta1);
-                let _ = square.g_mul_scalar_(beta2);
-                let _ = square.addcmul_(&gradient, &(&gradient * (1.0 - beta2)));
-                let mut divisor = square.sqrt();
-                let _ = divisor.g_div_scalar_(corrections[1].sqrt());
-                let _ = divisor.g_add_scalar_(self.eps);
-                let update = (&*mean * (-learning_rate / corrections[0])).g_div_(&divisor);
-                let _ = weight.g_add_(&update);
-                if tensor.kind() != Kind::Float {
-                    tensor.shallow_clone().copy_(weight);
-                }
+            for ((_, tensor), weight) in trained.iter().zip(weights).filter(|((_, it), _)| it.kind() != Kind::Float) {
+                tensor.shallow_clone().copy_(weight);
             }
         });
     }
