@@ -171,14 +171,17 @@ mod tests {
     fn what_no_stage_names_is_told_once_a_kind() {
         let mut sparse = stage("train[variant=sparse]", Kind::Train, &[]);
         sparse.params = json!({"learning_rate": 0.1, "sparsity": {"scope": "delta", "target": 0.5}});
-        let lineage =
-            Lineage { pipeline: String::new(), stages: vec![stage("train", Kind::Train, &[]), sparse.clone()] };
+        let lineage = Lineage {
+            pipeline: String::new(),
+            stages: vec![stage("train", Kind::Train, &[]), sparse.clone()],
+            missing: Vec::new(),
+        };
         let of_train = &defaults(&lineage)[&Kind::Train];
         for name in ["lora.rank", "batch.size", "betas", "clip", "neft.length", "sparsity.every", "learning_rate"] {
             assert!(of_train.contains_key(name), "{name} is missing: {of_train:?}");
         }
         assert!(!of_train.contains_key("sparsity.target") && !of_train.contains_key("device"));
-        let alone = Lineage { pipeline: String::new(), stages: vec![sparse] };
+        let alone = Lineage { pipeline: String::new(), stages: vec![sparse], missing: Vec::new() };
         assert!(!defaults(&alone)[&Kind::Train].contains_key("learning_rate"));
     }
 
