@@ -389,9 +389,9 @@ fn activations_that_are_computed_again_are_not_held() {
         stage.succeed()["measured"]["peak_memory_bytes"].as_u64().unwrap()
     };
     let (kept, again) = (peak(false), peak(true));
-    // Of each token a block keeps some 1.1 KB for its backward pass, of which its input is 128 bytes.
+    // Of each token a block keeps some 0.9 KB for its backward pass, of which its input is 128 bytes.
     let (tokens, spared_blocks) = (40 * 256, 8);
-    assert!(again + tokens * 768 * spared_blocks < kept, "{again} against {kept}");
+    assert!(again + tokens * 640 * spared_blocks < kept, "{again} against {kept}");
 }
 
 /// The goldens' model with its two blocks again and again.
