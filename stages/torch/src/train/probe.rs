@@ -11,7 +11,7 @@ use crate::model::{Llama, Rows};
 /// Rows of each part of the probe set.
 const PROBE_ROWS: usize = 32;
 /// Tokens that go through the model together.
-const PASS_TOKENS: usize = 2048;
+const PASS_TOKENS: usize = 512;
 
 /// Which rows are probed; the same for every arm of a sweep with the same seed.
 pub struct ProbeSet {
