@@ -27,8 +27,8 @@ struct Matrix {
 };
 
 // c = a·b (or added to it) for whole tiles: rows by 8, columns by 16.
-void multiply(int64_t rows, int64_t columns, int64_t depth, const float* a, int64_t am, int64_t ak,
-                            Matrix b, Matrix c, bool add) {
+void multiply(int64_t rows, int64_t columns, int64_t depth, const float* a, int64_t am, int64_t ak, Matrix b, Matrix c,
+              bool add) {
   for (int64_t m = 0; m < rows; m += TILE_ROWS) {
     int64_t n = 0;
     for (; n + 2 * COUNT <= columns; n += 2 * COUNT) {
@@ -151,8 +151,8 @@ float row_dot(const T* a, const T* b, int64_t dim) {
 }
 
 template <typename T>
-void attend_backward(const Row& row, const T* qkv, const T* mixed, const float* sums,
-                                      int64_t sums_stride, const T* dmixed, T* dqkv, float* room) {
+void attend_backward(const Row& row, const T* qkv, const T* mixed, const float* sums, int64_t sums_stride,
+                     const T* dmixed, T* dqkv, float* room) {
   const auto [heads, tokens, key_head] = row;
   const int64_t dim = heads.dim, group = heads.queries / heads.keys;
   const int64_t width = (heads.queries + 2 * heads.keys) * dim, mixed_width = heads.queries * dim;

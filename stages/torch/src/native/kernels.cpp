@@ -14,10 +14,14 @@ extern const Level avx2, avx512;
 
 static const Level* of(int64_t width) {
   switch (width) {
-    case 0: return &plain;
-    case 1: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &avx2 : nullptr;
-    case 2: return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") ? &avx512 : nullptr;
-    default: return nullptr;
+    case 0:
+      return &plain;
+    case 1:
+      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &avx2 : nullptr;
+    case 2:
+      return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") ? &avx512 : nullptr;
+    default:
+      return nullptr;
   }
 }
 

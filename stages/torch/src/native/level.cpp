@@ -32,9 +32,8 @@ constexpr kernels::Kernels of() {
         gate_backward((const T*)both, (const T*)dinner, (T*)inner, (T*)dboth, rows, width);
       },
       [](const float* thin, const void* wide, int64_t wide_stride, float* out, int64_t out_stride, int64_t tokens,
-         int64_t rank, int64_t columns) {
-        thin_product(thin, (const T*)wide, wide_stride, out, out_stride, tokens, rank, columns);
-      },
+         int64_t rank,
+         int64_t columns) { thin_product(thin, (const T*)wide, wide_stride, out, out_stride, tokens, rank, columns); },
       [](void* logits, int64_t width, int64_t target, float scale, bool wants_slope) {
         return cross_entropy((T*)logits, width, target, scale, wants_slope);
       },

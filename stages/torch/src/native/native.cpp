@@ -38,8 +38,7 @@ Tensor onednn_product(const Tensor& x, const Tensor& weight) {
 }
 
 Tensor onednn_product_plus(const Tensor& x, const Tensor& weight, const Tensor& added) {
-  using Signature =
-      Tensor(const Tensor&, const Tensor&, const Tensor&, const std::optional<Tensor>&, std::string_view);
+  using Signature = Tensor(const Tensor&, const Tensor&, const Tensor&, const std::optional<Tensor>&, std::string_view);
   static const auto op =
       c10::Dispatcher::singleton().findSchemaOrThrow("mkldnn::_linear_pointwise", "binary").typed<Signature>();
   return op.call(x, added, weight, std::nullopt, "add");
@@ -342,8 +341,8 @@ Tensor attend_backward(const Tensor& dmixed, const Tensor& qkv, const Tensor& mi
 struct AttentionHalf : Function<AttentionHalf> {
   static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& norm, const Tensor& qkv_weight,
                         const Maybe& aq, const Maybe& bq, const Maybe& ak, const Maybe& bk, const Maybe& av,
-                        const Maybe& bv, const Tensor& o_weight, const Maybe& ao, const Maybe& bo,
-                        const Tensor& cos, const Tensor& sin, Layout layout, double eps, double scaling) {
+                        const Maybe& bv, const Tensor& o_weight, const Maybe& ao, const Maybe& bo, const Tensor& cos,
+                        const Tensor& sin, Layout layout, double eps, double scaling) {
     const auto [queries, keys, dim] = layout.heads;
     const Adapted read(qkv_weight, present({aq, bq, ak, bk, av, bv}), {queries * dim, keys * dim, keys * dim}, scaling);
     const Adapted write(o_weight, present({ao, bo}), {o_weight.size(0)}, scaling);
@@ -352,8 +351,8 @@ struct AttentionHalf : Function<AttentionHalf> {
     rotate_(qkv, cos, sin, layout.heads, 1);
     const Tensor mixed = attend(qkv, layout, sums);
     Tensor y = write.forward(mixed, low_o).add_(x);
-    ctx->save_for_backward({x, norm, qkv_weight, read.a, read.b, o_weight, write.a, write.b, cos, sin, low, low_o, qkv,
-                            mixed, sums});
+    ctx->save_for_backward(
+        {x, norm, qkv_weight, read.a, read.b, o_weight, write.a, write.b, cos, sin, low, low_o, qkv, mixed, sums});
     ctx->saved_data["lengths"] = layout.lengths;
     ctx->saved_data["heads"] = std::vector<int64_t>{queries, keys, dim};
     ctx->saved_data["reads"] = read.places();
@@ -396,16 +395,15 @@ struct AttentionHalf : Function<AttentionHalf> {
 // x + down(silu(gate(norm(x)))∘up(norm(x))). Of each token it keeps x, gate and up.
 struct MlpHalf : Function<MlpHalf> {
   static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& norm, const Tensor& gate_up_weight,
-                        const Maybe& ag, const Maybe& bg, const Maybe& au, const Maybe& bu,
-                        const Tensor& down_weight, const Maybe& ad, const Maybe& bd, double eps, double scaling) {
+                        const Maybe& ag, const Maybe& bg, const Maybe& au, const Maybe& bu, const Tensor& down_weight,
+                        const Maybe& ad, const Maybe& bd, double eps, double scaling) {
     const int64_t inner = down_weight.size(1);
     const Adapted read(gate_up_weight, present({ag, bg, au, bu}), {inner, inner}, scaling);
     const Adapted write(down_weight, present({ad, bd}), {down_weight.size(0)}, scaling);
     Tensor low, low_d;
     const Tensor both = read.forward(rms_norm(x, norm, eps), low);
     Tensor y = write.forward(gated(both), low_d).add_(x);
-    ctx->save_for_backward(
-        {x, norm, gate_up_weight, read.a, read.b, down_weight, write.a, write.b, low, low_d, both});
+    ctx->save_for_backward({x, norm, gate_up_weight, read.a, read.b, down_weight, write.a, write.b, low, low_d, both});
     ctx->saved_data["reads"] = read.places();
     ctx->saved_data["writes"] = write.places();
     ctx->saved_data["eps"] = eps;
@@ -431,8 +429,8 @@ struct MlpHalf : Function<MlpHalf> {
     const auto found = read.gradients(rms_norm(x, norm, eps), dboth, low, dlow);
     const Tensor dx = wants_input ? input_gradient(dy, dnormed, x, norm, eps) : Tensor();
     const Tensor none;
-    return {dx,   none,         none,         found[0].a, found[0].b, found[1].a,
-            found[1].b, none, found_d[0].a, found_d[0].b, none, none};
+    return {dx,         none, none,         found[0].a,   found[0].b, found[1].a,
+            found[1].b, none, found_d[0].a, found_d[0].b, none,       none};
   }
 };
 
@@ -530,12 +528,12 @@ Tensor* neftpipe_product(const Tensor* x, const Tensor* weight, const Tensor* ad
 // adapters: A and B of q, k, v and o. heads: H, K, D.
 Tensor* neftpipe_attention_half(const Tensor* x, const Tensor* norm, const Tensor* qkv, const Tensor* o,
                                 const Tensor* const* adapters, const Tensor* cos, const Tensor* sin,
-                                const int64_t* lengths, size_t rows, const int64_t* heads, double eps,
-                                double scaling) {
+                                const int64_t* lengths, size_t rows, const int64_t* heads, double eps, double scaling) {
   return guarded([&] {
     const auto adapter = [&](int i) { return given(adapters[i]); };
     return AttentionHalf::apply(*x, *norm, *qkv, adapter(0), adapter(1), adapter(2), adapter(3), adapter(4), adapter(5),
-                                *o, adapter(6), adapter(7), *cos, *sin, Layout{{lengths, lengths + rows}, {heads[0], heads[1], heads[2]}}, eps, scaling);
+                                *o, adapter(6), adapter(7), *cos, *sin,
+                                Layout{{lengths, lengths + rows}, {heads[0], heads[1], heads[2]}}, eps, scaling);
   });
 }
 

@@ -29,8 +29,8 @@ void rms_norm(const T* x, const T* w, T* y, int64_t rows, int64_t width, float e
 
 // With r = 1/√(mean(x²) + eps) and g = w∘dnormed: dx = dy + r·g − x·r³·(g·x)/width.
 template <typename T>
-void rms_norm_backward(const T* dy, const T* dnormed, const T* x, const T* w, T* dx, int64_t rows,
-                                        int64_t width, float eps) {
+void rms_norm_backward(const T* dy, const T* dnormed, const T* x, const T* w, T* dx, int64_t rows, int64_t width,
+                       float eps) {
   for (int64_t row = 0; row < rows; row++, dy += width, dnormed += width, x += width, dx += width) {
     const float r = inverse_root_mean_square(x, width, eps);
     Floats dots = {};
@@ -47,8 +47,8 @@ void rms_norm_backward(const T* dy, const T* dnormed, const T* x, const T* w, T*
 }
 
 template <typename T>
-void rotate(T* x, const float* cos, const float* sin, int64_t rows, int64_t width, int64_t heads,
-                             int64_t dim, float turn) {
+void rotate(T* x, const float* cos, const float* sin, int64_t rows, int64_t width, int64_t heads, int64_t dim,
+            float turn) {
   const int64_t half = dim / 2;
   for (int64_t row = 0; row < rows; row++, x += width, cos += half, sin += half) {
     for (int64_t head = 0; head < heads; head++) {

@@ -8,8 +8,8 @@ namespace {
 
 // out [rank, columns] = thinᵀ [tokens, rank] · wide [tokens, columns], the rank a multiple of 8.
 template <typename T>
-void thin_product(const float* thin, const T* wide, int64_t wide_stride, float* out, int64_t out_stride,
-                  int64_t tokens, int64_t rank, int64_t columns) {
+void thin_product(const float* thin, const T* wide, int64_t wide_stride, float* out, int64_t out_stride, int64_t tokens,
+                  int64_t rank, int64_t columns) {
   for (int64_t n = 0; n < columns;) {
     const int64_t left = columns - n;
     for (int64_t r = 0; r < rank; r += TILE_ROWS) {
