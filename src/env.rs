@@ -56,6 +56,11 @@ pub fn runtime_folder() -> PathBuf {
     }
 }
 
+/// `GOMP_SPINCOUNT`: how often the threads of a worker look for work before they sleep, where somebody said so.
+pub fn spin_count() -> Option<OsString> {
+    named("GOMP_SPINCOUNT")
+}
+
 /// `TERM=dumb`: a terminal in which nothing can be redrawn.
 pub fn is_dumb_terminal() -> bool {
     named("TERM").is_some_and(|term| term == "dumb")

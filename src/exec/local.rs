@@ -31,6 +31,11 @@ const SCRIPT_FILE: &str = "script.sh";
 /// Linux takes single arguments below 128 KiB.
 const LONGEST_ARGUMENT_BYTES: usize = 100_000;
 
+/// How often the threads of a worker look for more work before they sleep. Training SmolLM2 in bf16 on a quiet machine: 481
+/// tokens/s where they sleep at once, 517 to 550 with this, 545 to 578 with 30,000; beside a build 240 with 0 and with
+/// this, and 125 with 30,000, at twice the processor time.
+const SPIN_COUNT: &str = "1000";
+
 /// A signal to all processes of a job reaches us within this time after it ended a program of ours.
 const HEARD_LATER: Duration = Duration::from_millis(500);
 
@@ -75,9 +80,8 @@ impl Local {
         let mut program = gated(self.workers.program(request.kind)?);
         program.args(["exec", "--request"]).arg(path).current_dir(&request.attempt);
         program.env("TMPDIR", request.attempt.join(TMP_DIR)).env("OMP_NUM_THREADS", request.threads.to_string());
-        // Threads that spin while they wait take the cores from whoever else works on this machine; those that sleep at once
-        // are woken late: so they spin, but for less than a millisecond.
-        program.env("OMP_WAIT_POLICY", "passive").env("GOMP_SPINCOUNT", "30000");
+        program.env("OMP_WAIT_POLICY", "passive");
+        program.env("GOMP_SPINCOUNT", env::spin_count().unwrap_or_else(|| SPIN_COUNT.into()));
         show_gpus(task, &mut program);
         Ok(program)
     }

@@ -67,7 +67,9 @@ impl Stage<'_> {
         let mut command = Command::new(&self.worker);
         command.args(["exec", "--request"]).arg(&request).current_dir(&attempt);
         command.env("OMP_NUM_THREADS", self.threads.to_string()).env("OMP_WAIT_POLICY", "passive");
-        command.env("GOMP_SPINCOUNT", "30000");
+        if std::env::var_os("GOMP_SPINCOUNT").is_none() {
+            command.env("GOMP_SPINCOUNT", "1000");
+        }
         Ok(command)
     }
 
