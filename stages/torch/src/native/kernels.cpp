@@ -19,7 +19,10 @@ static const Level* of(int64_t width) {
     case 1:
       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &avx2 : nullptr;
     case 2:
-      return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") ? &avx512 : nullptr;
+      return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+                     __builtin_cpu_supports("avx512vl")
+                 ? &avx512
+                 : nullptr;
     default:
       return nullptr;
   }

@@ -1,7 +1,7 @@
-// 16 numbers side by side, in f32, computed with whatever vectors the processor has.
+// 16 numbers side by side, in f32, computed with the vectors that the compiler may use.
 //
-// What is written with them is compiled once for each set of instructions (`DISPATCHED`) and chosen when it runs. All of
-// it has to be inlined for that: functions here and those that use them are `inline`, and no lambdas.
+// It is compiled once for each set of instructions (`level.cpp`), and the linker must not let two of them share a function:
+// all is in unnamed namespaces, and no templates of the standard library are used here or in what uses this.
 
 #pragma once
 
