@@ -40,6 +40,13 @@ fn build_native(lib: &Path) {
         build.flags(["-ffp-contract=fast", "-Wno-psabi"]).flags(flags).define("NEFTPIPE_LEVEL", level);
         build.file(format!("{NATIVE}/level.cpp")).compile(&format!("neftpipe_kernels_{level}"));
     }
+    if x86_64 {
+        let mut build = cpp();
+        build.flags(["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512bf16"]);
+        // GCC 12 warns of its own headers.
+        build.flag_if_supported("-Wno-maybe-uninitialized");
+        build.file(format!("{NATIVE}/products.cpp")).compile("neftpipe_products");
+    }
     let mut build = cpp();
     build.file(format!("{NATIVE}/kernels.cpp")).file(format!("{NATIVE}/native.cpp"));
     for include in ["include", "include/torch/csrc/api/include"] {

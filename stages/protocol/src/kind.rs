@@ -77,8 +77,8 @@ impl Kind {
         match self {
             Self::Download => 2,
             Self::Tokenize => 2,
-            Self::Train => 3,
-            Self::Generate => 3,
+            Self::Train => 4,
+            Self::Generate => 4,
             Self::Judge => 2,
             Self::Report => 4,
             Self::Command => 1,

@@ -1,4 +1,4 @@
-//! The two halves of a block, computed by kernels for each set of instructions, against autograd over plain operators.
+//! Products, and the two halves of a block, computed by kernels for each set of instructions, against plain operators.
 #![allow(clippy::unwrap_used)]
 
 use neftpipe_stage_torch::native::{self, Half, Layout};
@@ -167,25 +167,58 @@ fn distance(ours: &Tensor, theirs: &Tensor) -> f64 {
 
 // One test: the set of instructions is the process's.
 #[test]
-fn halves_of_a_block_are_those_of_plain_operators_with_every_set_of_instructions() {
-    let mut seen = 0;
-    for level in 0..LEVELS {
-        if !native::use_level(level) {
-            continue;
-        }
-        seen += 1;
-        for case in &CASES {
-            let block = Block::of(case);
-            for (kind, most) in [(Kind::Float, 2e-6), (Kind::BFloat16, 2e-2)] {
-                let exact = block.rounded(kind, Kind::Double).by_operators(case);
-                let ours = block.rounded(kind, kind).by_kernels(case);
-                for (at, (ours, exact)) in ours.iter().zip(&exact).enumerate() {
-                    let distance = distance(ours, exact);
-                    assert!(distance < most, "level {level}, {kind:?}, head dim {}, {at}: {distance}", case.heads[2]);
-                }
+fn kernels_are_plain_operators_with_every_set_of_instructions() {
+    let levels: Vec<i64> = (0..LEVELS).filter(|&level| native::use_level(level)).collect();
+    assert!(!levels.is_empty());
+    assert!(!native::use_level(LEVELS));
+    for level in levels {
+        assert!(native::use_level(level));
+        halves_of_a_block_are_those_of_operators(level);
+        products_in_bf16_are_rounded_once(level);
+    }
+}
+
+fn halves_of_a_block_are_those_of_operators(level: i64) {
+    for case in &CASES {
+        let block = Block::of(case);
+        for (kind, most) in [(Kind::Float, 2e-6), (Kind::BFloat16, 2e-2)] {
+            let exact = block.rounded(kind, Kind::Double).by_operators(case);
+            let ours = block.rounded(kind, kind).by_kernels(case);
+            for (at, (ours, exact)) in ours.iter().zip(&exact).enumerate() {
+                let distance = distance(ours, exact);
+                assert!(distance < most, "level {level}, {kind:?}, head dim {}, {at}: {distance}", case.heads[2]);
             }
         }
     }
-    assert!(seen > 0);
-    assert!(!native::use_level(LEVELS));
+}
+
+/// Rows, depth and columns that fill blocks, pairs and panels, and some that do not.
+const PRODUCTS: [[i64; 3]; 8] =
+    [[16, 2, 64], [17, 1, 1], [33, 31, 63], [64, 64, 128], [21, 130, 65], [100, 7, 200], [1, 9, 5], [130, 257, 48]];
+
+fn products_in_bf16_are_rounded_once(level: i64) {
+    tch::manual_seed(12);
+    let bf16 = |shape: &[i64]| random(shape, 1.0).to_kind(Kind::BFloat16);
+    let exact = |x: &Tensor| x.detach().to_kind(Kind::Double);
+    for [rows, depth, columns] in PRODUCTS {
+        let x = bf16(&[rows, depth]).set_requires_grad(true);
+        let (as_stored, turned) = (bf16(&[columns, depth]), bf16(&[depth, columns]).tr());
+        let added = bf16(&[rows, columns]);
+        for weight in [as_stored, turned] {
+            for added in [None, Some(&added)] {
+                let y = native::product(&x, &weight, added);
+                let sum = exact(&x).mm(&exact(&weight).tr()) + added.map_or(exact(&y) * 0.0, exact);
+                // Half a unit in the last place, and what sums in f32 lose where terms cancel.
+                let most = sum.abs() / 256.0 + 1e-4 * depth as f64;
+                let over = (exact(&y) - &sum).abs().gt_tensor(&most).any();
+                assert_eq!(over.int64_value(&[]), 0, "level {level}: {rows} x {depth} x {columns}");
+
+                let upstream = bf16(&[rows, columns]);
+                let found = Tensor::run_backward(&[(&y * &upstream).sum(Kind::Float)], &[&x], false, false);
+                let gradient = exact(&upstream).mm(&exact(&weight));
+                let distance = distance(&exact(&found[0]), &gradient);
+                assert!(distance < 4e-3, "level {level}: {rows} x {depth} x {columns}, back: {distance}");
+            }
+        }
+    }
 }

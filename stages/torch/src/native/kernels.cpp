@@ -3,6 +3,9 @@
 #include "kernels.h"
 
 #include <atomic>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 namespace kernels {
 
@@ -11,6 +14,7 @@ extern const Level plain;
 #if defined(__x86_64__)
 
 extern const Level avx2, avx512;
+extern const Products avx512_bf16;
 
 static const Level* of(int64_t width) {
   switch (width) {
@@ -28,7 +32,18 @@ static const Level* of(int64_t width) {
   }
 }
 
+static bool has_amx() {
+  unsigned a, b, c, d;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) && d & bit_AMX_BF16;
+}
+
+static const Products* for_pairs() {
+  return __builtin_cpu_supports("avx512bf16") && !has_amx() ? &avx512_bf16 : nullptr;
+}
+
 #else
+
+static const Products* for_pairs() { return nullptr; }
 
 static const Level* of(int64_t width) { return width == 0 ? &plain : nullptr; }
 
@@ -48,6 +63,11 @@ static std::atomic<const Level*>& in_use() {
 }
 
 const Level& level() { return *in_use(); }
+
+const Products* products() {
+  static const Products* found = for_pairs();
+  return in_use() == of(2) ? found : nullptr;
+}
 
 bool use_level(int64_t width) {
   const Level* found = of(width);

@@ -59,12 +59,13 @@ struct Kernels {
   // The gradient of gate and up, from that of silu(gate)∘up; and silu(gate)∘up once more.
   void (*gate_backward)(const void* both, const void* dinner, void* inner, void* dboth, int64_t rows, int64_t width);
 
-  // out [rank, columns] = thinᵀ · wide, of thin [tokens, rank] with the rank a multiple of 8, and wide [tokens, columns]
-  // with rows `wide_stride` apart.
+  // out [rank, columns] = thinᵀ · wide, of thin [tokens, rank] with the rank a multiple of 8, and wide [tokens,
+  // columns] with rows `wide_stride` apart.
   void (*thin_product)(const float* thin, const void* wide, int64_t wide_stride, float* out, int64_t out_stride,
                        int64_t tokens, int64_t rank, int64_t columns);
 
-  // The cross-entropy of logits [width] against a target. Where a slope is wanted, the logits become `scale` times theirs.
+  // The cross-entropy of logits [width] against a target. Where a slope is wanted, the logits become `scale` times
+  // theirs.
   float (*cross_entropy)(void* logits, int64_t width, int64_t target, float scale, bool wants_slope);
 };
 
@@ -75,6 +76,48 @@ struct Level {
 
 // Those in use: at first the widest that this processor has.
 const Level& level();
+
+// left [rows, depth] and right, whose products over the depth are summed, in bf16. `right` lies by column [columns,
+// depth], as the weight of a projection, or by depth [depth, columns].
+struct Factors {
+  const void* left;
+  int64_t left_stride;
+  const void* right;
+  int64_t right_stride;
+  int64_t depth;
+  bool by_column;
+};
+
+// The sum of two products in f32, one of which may be of depth 0, and of what is `added` if anything, rounded once to
+// bf16 or left in f32: [rows, columns], rows `out_stride` apart in `out` and in `added`.
+struct Product {
+  int64_t rows, columns;
+  Factors parts[2];
+  const void* added;
+  void* out;
+  int64_t out_stride;
+  bool f32;
+};
+
+// Columns that are multiplied together, and rows.
+constexpr int64_t PANEL = 64, PRODUCT_ROWS = 6;
+
+// Words of room that a panel takes.
+static constexpr int64_t room_for(const Product& it) {
+  return ((it.parts[0].depth + 1) / 2 + (it.parts[1].depth + 1) / 2) * PANEL;
+}
+
+// Products in bf16, by panels of columns; each number is summed in the order of the depth, whatever stands beside it.
+struct Products {
+  // Packs the right factors of a panel.
+  void (*pack)(const Product& it, int64_t panel, uint32_t* room);
+
+  // Computes rows [first, end) of a panel that is packed.
+  void (*multiply)(const Product& it, int64_t panel, const uint32_t* room, int64_t first, int64_t end);
+};
+
+// Null where this processor has no instruction for them, or a better one that oneDNN uses (AMX).
+const Products* products();
 
 // Uses the kernels for what every processor has (0), for AVX2 (1) or AVX-512 (2); false where this one lacks it.
 bool use_level(int64_t width);

@@ -1,7 +1,7 @@
 // 16 numbers side by side, in f32, computed with the vectors that the compiler may use.
 //
-// It is compiled once for each set of instructions (`level.cpp`), and the linker must not let two of them share a function:
-// all is in unnamed namespaces, and no templates of the standard library are used here or in what uses this.
+// It is compiled once for each set of instructions (`level.cpp`), and the linker must not let two of them share a
+// function: all is in unnamed namespaces, and no templates of the standard library are used here or in what uses this.
 
 #pragma once
 
@@ -77,8 +77,8 @@ inline float largest(Floats it) {
   return most;
 }
 
-// exp(x) to 2 units in the last place: 2ⁿ·exp(r) with r = x − n·ln 2, |r| ≤ ln 2/2, and the polynomial of Cephes' `expf`
-// for exp(r). Below −87 it is 0; above 88 it stays at what 88 gives.
+// exp(x) to 2 units in the last place: 2ⁿ·exp(r) with r = x − n·ln 2, |r| ≤ ln 2/2, and the polynomial of Cephes'
+// `expf` for exp(r). Below −87 it is 0; above 88 it stays at what 88 gives.
 inline Floats exp(Floats x) {
   const Floats bounded = x > 88.0f ? all(88.0f) : x < -87.0f ? all(-87.0f) : x;
   constexpr float TO_NEAREST = 12582912.0f;  // 1.5·2²³: what is added to it is rounded to a whole number

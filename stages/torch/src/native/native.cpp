@@ -3,8 +3,8 @@
 //
 // Every function that Rust calls returns null where something failed and leaves the reason for `neftpipe_last_error`;
 // no exception leaves this file. Tensors that are absent are null there.
-// Axes: N tokens of all rows, H query heads, K key-value heads, G = H/K, T tokens of one row, D head dim, R ranks of all
-// adapters of a product.
+// Axes: N tokens of all rows, H query heads, K key-value heads, G = H/K, T tokens of one row, D head dim, R ranks of
+// all adapters of a product.
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -63,14 +63,65 @@ bool has_onednn(const Tensor& x) {
   return x.scalar_type() == at::kFloat ? f32 : x.scalar_type() == at::kBFloat16 && bf16;
 }
 
-// x·Wᵀ.
-Tensor product(const Tensor& x, const Tensor& weight) {
-  return has_onednn(x) ? onednn_product(x, weight) : at::linear(x, weight);
+// Below this many rows the packing of weights takes longer than it saves.
+constexpr int64_t FEWEST_ROWS = 16;
+
+bool has_pairs(const Tensor& x) {
+  return x.device().is_cpu() && x.scalar_type() == at::kBFloat16 && kernels::products() && x.dim() == 2 &&
+         x.size(0) >= FEWEST_ROWS;
 }
 
-// x·Wᵀ + added, summed in f32 and rounded once.
-Tensor product_plus(const Tensor& x, const Tensor& weight, const Tensor& added) {
-  return has_onednn(x) ? onednn_product_plus(x, weight, added) : at::addmm(added, x, weight.t());
+// x [rows, depth] and weight [columns, depth], of which either axis may be the inner one in memory.
+kernels::Factors factors(const Tensor& x, const Tensor& weight) {
+  const bool by_column = weight.stride(1) == 1;
+  TORCH_CHECK(x.stride(1) == 1 && (by_column || weight.stride(0) == 1), "the factors of a product lie in order");
+  return {x.const_data_ptr(), x.stride(0), weight.const_data_ptr(), weight.stride(by_column ? 0 : 1),
+          x.size(1),          by_column};
+}
+
+// Shares a product out among threads: panels of columns, and of each panel the blocks of rows, cut until all threads
+// have the same to do or nearly so.
+void multiply(const kernels::Product& it) {
+  const auto& by = *kernels::products();
+  const int64_t panels = (it.columns + kernels::PANEL - 1) / kernels::PANEL, threads = at::get_num_threads();
+  const int64_t blocks = (it.rows + kernels::PRODUCT_ROWS - 1) / kernels::PRODUCT_ROWS;
+  int64_t cuts = 1;
+  while (panels * cuts % threads != 0 && panels * cuts < 8 * threads && cuts < blocks / 8) cuts++;
+  at::parallel_for(0, panels * cuts, 1, [&](int64_t first, int64_t end) {
+    thread_local std::vector<uint32_t> room;
+    room.resize(std::max<size_t>(room.size(), kernels::room_for(it)));
+    int64_t packed = -1;
+    for (int64_t task = first; task < end; task++) {
+      const int64_t panel = task / cuts, cut = task % cuts;
+      if (panel != packed) by.pack(it, panel, room.data());
+      packed = panel;
+      const auto row = [&](int64_t cut) { return std::min(blocks * cut / cuts * kernels::PRODUCT_ROWS, it.rows); };
+      by.multiply(it, panel, room.data(), row(cut), row(cut + 1));
+    }
+  });
+}
+
+// x·Wᵀ; plus low·Bᵀ and what is added, where they are defined. In bf16 the sum is rounded once where the processor
+// multiplies pairs, and low·Bᵀ by itself elsewhere.
+Tensor product(const Tensor& x, const Tensor& weight, const Tensor& low = {}, const Tensor& b = {},
+               const Tensor& added = {}) {
+  if (has_pairs(x)) {
+    const Tensor y = at::empty({x.size(0), weight.size(0)}, x.options());
+    const auto second = low.defined() ? factors(low, b) : kernels::Factors{};
+    multiply({y.size(0),
+              y.size(1),
+              {factors(x, weight), second},
+              added.defined() ? added.const_data_ptr() : nullptr,
+              y.mutable_data_ptr(),
+              y.stride(0),
+              false});
+    return y;
+  }
+  const bool here = has_onednn(x);
+  Tensor also = added;
+  if (low.defined()) also = product(low, b, {}, {}, added);
+  if (!also.defined()) return here ? onednn_product(x, weight) : at::linear(x, weight);
+  return here ? onednn_product_plus(x, weight, also) : at::addmm(also, x, weight.t());
 }
 
 // x·Wᵀ, plus what is added, for a weight that is not trained.
@@ -78,7 +129,7 @@ struct FrozenProduct : Function<FrozenProduct> {
   static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& weight, const Maybe& added) {
     ctx->save_for_backward({weight});
     ctx->saved_data["added"] = added.has_value();
-    return added ? product_plus(x, weight, *added) : product(x, weight);
+    return product(x.contiguous(), weight, {}, {}, added ? added->contiguous() : Tensor());
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& received) {
@@ -123,11 +174,11 @@ struct Gradients {
   Tensor a, b;
 };
 
-// Projections of one input as a single product: y = x·Wᵀ + (x·Aᵀ)·(s·B)ᵀ, rows of W and y by projection; A of all adapters
-// one below the other [R, in], s·B of each on the diagonal of [out, R].
+// Projections of one input as a single product: y = x·Wᵀ + (x·Aᵀ)·(s·B)ᵀ, rows of W and y by projection; A of all
+// adapters one below the other [R, in], s·B of each on the diagonal of [out, R].
 //
-// The adapters' part is added to the accumulated product before it is rounded: in bf16 it would else be lost wherever it
-// is smaller than half a unit in the last place of x·Wᵀ.
+// The adapters' part is added to the accumulated product before it is rounded: in bf16 it would else be lost wherever
+// it is smaller than half a unit in the last place of x·Wᵀ.
 class Adapted {
  public:
   Tensor weight, a, b;
@@ -168,18 +219,17 @@ class Adapted {
     return all;
   }
 
-  // y [N, out]; leaves x·Aᵀ [N, R] in `low` for the backward pass.
-  Tensor forward(const Tensor& x, Tensor& low) const {
-    if (!a.defined()) return product(x, weight);
-    low = product(x, a);
-    return product_plus(x, weight, product(low, b));
+  // y [N, out], plus what is added if that is defined; leaves x·Aᵀ [N, R] in `low` for the backward pass.
+  Tensor forward(const Tensor& x, Tensor& low, const Tensor& added = {}) const {
+    if (a.defined()) low = product(x, a);
+    return product(x, weight, low, b, added);
   }
 
   // The gradients of x [N, in] and of x·Aᵀ [N, R], from that of y.
   Tensor backward(const Tensor& dy, Tensor& dlow, bool wants_input) const {
     if (a.defined()) dlow = product(dy, b.t());
     if (!wants_input) return {};
-    return a.defined() ? product_plus(dy, weight.t(), product(dlow, a.t())) : product(dy, weight.t());
+    return product(dy, weight.t(), dlow, a.defined() ? a.t() : Tensor());
   }
 
   // The gradients of each projection's adapter, in f32.
@@ -190,29 +240,66 @@ class Adapted {
         found.push_back({});
         continue;
       }
-      const Tensor da = thin_product(dlow.narrow(1, first, rank), x, 0, x.size(1));
-      const Tensor db = thin_product(low.narrow(1, first, rank), dy, output, outputs).mul_(scaling_);
-      found.push_back({da, db.t()});
+      const Tensor da = at::empty({rank, x.size(1)}, x.options().dtype(at::kFloat));
+      over_tokens(dlow.narrow(1, first, rank), x, 0, x.size(1), [&](const Strip& strip) {
+        for (int64_t r = 0; r < rank; r++) {
+          std::copy_n(strip.row(r), strip.columns, da.mutable_data_ptr<float>() + r * da.size(1) + strip.first);
+        }
+      });
+      const Tensor db = at::empty({outputs, rank}, da.options());
+      over_tokens(low.narrow(1, first, rank), dy, output, outputs, [&](const Strip& strip) {
+        for (int64_t n = 0; n < strip.columns; n++) {
+          float* to = db.mutable_data_ptr<float>() + (strip.first + n) * rank;
+          for (int64_t r = 0; r < rank; r++) to[r] = strip.row(r)[n] * float(scaling_);
+        }
+      });
+      found.push_back({da, db});
     }
     return found;
   }
 
  private:
-  // thinᵀ · wide [rank, columns] over all tokens, of columns of `wide` from `first` on.
-  static Tensor thin_product(const Tensor& thin, const Tensor& wide, int64_t first, int64_t columns) {
-    constexpr int64_t STRIP = 64;
+  // Some columns of a product.
+  struct Strip {
+    int64_t first, columns;
+    const float* numbers;
+    const float* row(int64_t r) const { return numbers + r * kernels::PANEL; }
+  };
+
+  // Calls with thinᵀ · wide [rank, columns] over all tokens, strip by strip, of columns of `wide` from `from` on.
+  template <typename Act>
+  static void over_tokens(const Tensor& thin, const Tensor& wide, int64_t from, int64_t columns, Act act) {
     const int64_t tokens = thin.size(0), rank = thin.size(1), filled = kernels::rounded_up(rank, 8);
-    const auto numbers = thin.options().dtype(at::kFloat);
-    Tensor left = at::zeros({tokens, filled}, numbers);
-    left.narrow(1, 0, rank).copy_(thin);
-    const Tensor out = at::empty({filled, columns}, numbers);
+    const bool pairs = has_pairs(thin);
     const auto& kernel = kernels_for(wide);
-    at::parallel_for(0, (columns + STRIP - 1) / STRIP, 1, [&](int64_t from, int64_t to) {
-      const int64_t start = from * STRIP, count = std::min(to * STRIP, columns) - start;
-      kernel.thin_product(left.const_data_ptr<float>(), Numbers{wide}.from(0, first + start), wide.size(1),
-                          out.mutable_data_ptr<float>() + start, columns, tokens, filled, count);
+    Tensor left;
+    if (pairs) {
+      left = thin.t().contiguous();
+    } else {
+      left = at::zeros({tokens, filled}, thin.options().dtype(at::kFloat));
+      left.narrow(1, 0, rank).copy_(thin);
+    }
+    const int64_t strips = (columns + kernels::PANEL - 1) / kernels::PANEL;
+    at::parallel_for(0, strips, 1, [&](int64_t begin, int64_t end) {
+      thread_local std::vector<uint32_t> room;
+      thread_local std::vector<float> out;
+      out.resize(std::max<size_t>(out.size(), filled * kernels::PANEL));
+      for (int64_t strip = begin; strip < end; strip++) {
+        const int64_t first = strip * kernels::PANEL, count = std::min(kernels::PANEL, columns - first);
+        const void* numbers = Numbers{wide}.from(0, from + first);
+        if (pairs) {
+          const kernels::Factors part{left.const_data_ptr(), tokens, numbers, wide.size(1), tokens, false};
+          const kernels::Product it{rank, count, {part, {}}, nullptr, out.data(), kernels::PANEL, true};
+          room.resize(std::max<size_t>(room.size(), kernels::room_for(it)));
+          kernels::products()->pack(it, 0, room.data());
+          kernels::products()->multiply(it, 0, room.data(), 0, rank);
+        } else {
+          kernel.thin_product(left.const_data_ptr<float>(), numbers, wide.size(1), out.data(), kernels::PANEL, tokens,
+                              filled, count);
+        }
+        act({first, count, out.data()});
+      }
     });
-    return out.narrow(0, 0, rank);
   }
 
   std::vector<Place> places_;
@@ -350,7 +437,7 @@ struct AttentionHalf : Function<AttentionHalf> {
     const Tensor qkv = read.forward(rms_norm(x, norm, eps), low);
     rotate_(qkv, cos, sin, layout.heads, 1);
     const Tensor mixed = attend(qkv, layout, sums);
-    Tensor y = write.forward(mixed, low_o).add_(x);
+    const Tensor y = write.forward(mixed, low_o, x);
     ctx->save_for_backward(
         {x, norm, qkv_weight, read.a, read.b, o_weight, write.a, write.b, cos, sin, low, low_o, qkv, mixed, sums});
     ctx->saved_data["lengths"] = layout.lengths;
@@ -402,7 +489,7 @@ struct MlpHalf : Function<MlpHalf> {
     const Adapted write(down_weight, present({ad, bd}), {down_weight.size(0)}, scaling);
     Tensor low, low_d;
     const Tensor both = read.forward(rms_norm(x, norm, eps), low);
-    Tensor y = write.forward(gated(both), low_d).add_(x);
+    const Tensor y = write.forward(gated(both), low_d, x);
     ctx->save_for_backward({x, norm, gate_up_weight, read.a, read.b, down_weight, write.a, write.b, low, low_d, both});
     ctx->saved_data["reads"] = read.places();
     ctx->saved_data["writes"] = write.places();
