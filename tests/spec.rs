@@ -379,6 +379,9 @@ fn overrides_reach_the_frame_of_a_stage_and_refuse_what_is_not_there() {
     assert_eq!(with("stages.a.command.rnu", "x"), ["unknown_key"]);
     assert_eq!(with("stages.a.command.env", "5"), ["wrong_type"]);
     assert_eq!(with("stages.a.command.env", "[x"), ["yaml_syntax"]);
+    let told = |key: &str| project.load_with(&set(&[(key, "2")])).unwrap_err().to_string();
+    assert!(told("stages.a.command.timeout").contains("one level above"), "{}", told("stages.a.command.timeout"));
+    assert!(told("stages.a.env").contains("one level down"), "{}", told("stages.a.env"));
     let none = Overrides { profile: Some("smoke".into()), ..Overrides::default() };
     assert_eq!(codes(project.load_with(&none)), ["unknown_profile"]);
 }

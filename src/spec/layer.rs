@@ -3,8 +3,9 @@
 use neftpipe_protocol::Kind;
 use serde_json::{Map, Value};
 
-use super::problem::{Code, Path, Place, Problem};
+use super::problem::{Code, Path, Place, Problem, Segment};
 use super::shape::{self, Shape};
+use super::stage::place_of_stage_key;
 
 /// Parameters, nested, with the place that they come from.
 #[derive(Debug, Clone)]
@@ -42,6 +43,9 @@ impl Layer {
         let before = problems.len();
         shape::of(kind).check(&self.value, &Path::DOCUMENT, &format!("`{kind}`"), problems);
         for problem in &mut problems[before..] {
+            if let Some(hint) = unknown_parameter(problem).and_then(|key| place_of_stage_key(kind, key)) {
+                problem.hint = Some(hint);
+            }
             // With a single value the keys above it are the axis's name; all that can be wrong is the value.
             problem.place = if self.single { self.origin.clone() } else { problem.place.under(&self.origin) };
         }
@@ -72,6 +76,17 @@ impl Layer {
         let mut paths = Vec::new();
         leaves(shape::of(kind), &self.value, "", &mut paths);
         paths
+    }
+}
+
+/// The key that a problem of parameters is about, where it is unknown and stands at their top.
+fn unknown_parameter(problem: &Problem) -> Option<&str> {
+    match &problem.place {
+        Place::Node { path, .. } if problem.code == Code::UnknownKey => match path.as_slice() {
+            [Segment::Key(key)] => Some(key),
+            _ => None,
+        },
+        _ => None,
     }
 }
 

@@ -14,7 +14,7 @@ use super::layer::{Layer, nest};
 use super::params::Params;
 use super::problem::{Code, Path, Place, Problem, Segment, SourceId, nearest};
 use super::shape;
-use super::stage::STAGE_KEYS;
+use super::stage::{STAGE_KEYS, unknown_stage_key};
 
 /// What the command line says over the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -201,8 +201,7 @@ impl OverrideSet {
                     patched.push((key, value));
                 }
             } else {
-                let names = STAGE_KEYS.iter().copied().chain(kind.map(Kind::name));
-                problems.push(unknown_key(here, key, &format!("the stage `{stage}`"), names));
+                problems.push(unknown_stage_key(stage, kind, key, here));
             }
         }
         for (key, value) in patched {

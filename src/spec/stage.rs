@@ -13,8 +13,9 @@ use super::frame::Frame;
 use super::layer::Layer;
 use super::matrix::{self, Axis, Combination, Refinement};
 use super::model::{Resources, Retry};
-use super::problem::{Code, Path, Place, Problem, listed};
+use super::problem::{Code, Path, Place, Problem, listed, nearest};
 use super::reference::Reference;
+use super::shape;
 
 /// Keys of a stage beside its kind.
 pub const STAGE_KEYS: [&str; 9] =
@@ -149,8 +150,7 @@ fn kind_of(name: &str, map: &Map<String, Value>, here: &Path<'_>, problems: &mut
         [] => {
             let wrong = map.keys().find(|key| !STAGE_KEYS.contains(&key.as_str()));
             let problem = match wrong {
-                Some(key) => Problem::new(Code::KindCount, here.key(key).at_key(), format!("`{key}` is no stage kind"))
-                    .suggest(key, Kind::ALL.map(Kind::name)),
+                Some(key) => no_kind(key, here),
                 None => {
                     let kinds = listed(&Kind::ALL.map(Kind::name));
                     Problem::new(Code::KindCount, here.at_key(), format!("the stage `{name}` has no kind"))
@@ -177,18 +177,60 @@ fn kind_of(name: &str, map: &Map<String, Value>, here: &Path<'_>, problems: &mut
     }
 }
 
+/// A key where a kind should stand; a parameter of one is shown where it belongs.
+fn no_kind(key: &str, here: &Path<'_>) -> Problem {
+    let problem = Problem::new(Code::KindCount, here.key(key).at_key(), format!("`{key}` is no stage kind"));
+    let kinds: Vec<&str> =
+        Kind::ALL.iter().filter(|kind| shape::of(**kind).at(key).is_some()).map(|k| k.name()).collect();
+    match kinds.as_slice() {
+        [] => problem.suggest(key, Kind::ALL.map(Kind::name)),
+        [kind] => {
+            problem.hint(format!("it is a parameter of `{kind}`, one level down: write `{kind}: {{ {key}: … }}`"))
+        }
+        _ => problem.hint(format!("it is a parameter of {}, one level down: say which", listed(&kinds))),
+    }
+}
+
 fn check_stage_keys(name: &str, map: &Map<String, Value>, kind: Kind, here: &Path<'_>, problems: &mut Vec<Problem>) {
     for key in map.keys() {
         if key == kind.name() || STAGE_KEYS.contains(&key.as_str()) {
             continue;
         }
-        let names = STAGE_KEYS.iter().copied().chain([kind.name()]);
-        let mut problem = unknown_key(here, key, &format!("the stage `{name}`"), names);
-        if super::shape::of(kind).at(key).is_some() {
-            problem = problem.hint(format!("it is a parameter of `{kind}`: put it under that key"));
-        }
-        problems.push(problem);
+        problems.push(unknown_stage_key(name, Some(kind), key, here));
     }
+}
+
+/// A key that no stage has; what is a parameter of its kind is shown its place.
+pub fn unknown_stage_key(stage: &str, kind: Option<Kind>, key: &str, here: &Path<'_>) -> Problem {
+    let names = STAGE_KEYS.iter().copied().chain(kind.map(Kind::name));
+    let problem = unknown_key(here, key, &format!("the stage `{stage}`"), names.clone());
+    let Some(kind) = kind else { return problem };
+    match misplaced(key, &names.collect::<Vec<_>>(), &shape::of(kind).keys()) {
+        Some(name) => problem.hint(format!(
+            "{} a parameter of `{kind}`, one level down: put it under that key",
+            asked_or_said(key, name)
+        )),
+        None => problem,
+    }
+}
+
+/// A key among a stage's parameters that no parameter is called. What is a key of stages is shown its place.
+pub fn place_of_stage_key(kind: Kind, key: &str) -> Option<String> {
+    let name = misplaced(key, &shape::of(kind).keys(), &STAGE_KEYS)?;
+    Some(format!(
+        "{} a key of the stage, one level above its parameters: put it beside the stage's `{kind}`",
+        asked_or_said(key, name)
+    ))
+}
+
+/// The key of another level that is meant, where none of this one is.
+fn misplaced<'n>(key: &str, here: &[&str], elsewhere: &[&'n str]) -> Option<&'n str> {
+    let exact = elsewhere.iter().find(|name| **name == key).copied();
+    exact.or_else(|| nearest(key, here).is_none().then(|| nearest(key, elsewhere))?)
+}
+
+fn asked_or_said(key: &str, name: &str) -> String {
+    if key == name { "it is".to_owned() } else { format!("did you mean `{name}`? It is") }
 }
 
 /// A stage's own parameters, from the value of its kind.
