@@ -543,6 +543,21 @@ fn what_does_not_go_together_is_said_before_anything_runs() {
 }
 
 #[test]
+fn a_judge_that_could_not_begin_is_refused_where_its_value_stands() {
+    let text = |parser: &str| {
+        format!(
+            "version: 1\nstages:\n  a: {{ download: {{ from: 'file:a', as: answers }} }}\n  f: {{ download: {{ from: 'file:f', as: files }} }}\n  v:\n    needs: {{ answers: a, reference: a, annotators: f }}\n    judge: {{ annotator: custom, endpoint: {{ model: m }}, custom: {{ prompt: p.txt, parser: {parser} }} }}\n"
+        )
+    };
+    loaded(&text("{ regex: { first: '(?i)a', second: b } }"));
+    let text = text("{ regex: { first: 'a+', second: '(b' } }");
+    let problems = Project::new(&text).load().unwrap_err();
+    let [only] = problems.diagnostics.as_slice() else { panic!("{problems}") };
+    assert_eq!((only.code.to_string().as_str(), text[only.span.range.clone()].trim_end()), ("bad_value", "'(b'"));
+    assert!(only.message.contains("unclosed group"), "{}", only.message);
+}
+
+#[test]
 fn cycles_unknown_stages_and_kinds() {
     let cycle = commands(
         "  a: { needs: { b: b }, command: { run: x } }\n  b: { needs: { a: a }, command: { run: x } }\n  c: { needs: { a: a }, command: { run: x } }\n",

@@ -1,8 +1,10 @@
 //! `judge`: measure answers, and compare them with an opponent's.
 
 use std::borrow::Cow;
+use std::path::{Component, Path};
 
 use indexmap::IndexMap;
+use regex::Regex;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::Value;
@@ -90,6 +92,17 @@ impl Endpoint {
     pub fn told_apart_by(&self) -> Option<&str> {
         self.revision.as_deref().or(self.serve.as_deref())
     }
+
+    fn problem_of_address(&self) -> Option<String> {
+        let url = self.base_url.as_deref()?;
+        let lower = url.to_ascii_lowercase();
+        let host = ["http://", "https://"].iter().find_map(|scheme| lower.strip_prefix(scheme));
+        if host.is_none_or(|host| host.starts_with('/') || host.trim().is_empty()) {
+            return Some(format!("`{url}` is no address: one begins with http:// or https:// and a host"));
+        }
+        (self.serve.is_none() && url.contains("{port}"))
+            .then(|| "`{port}` is that of the server that `serve` starts, and there is no `serve`".to_owned())
+    }
 }
 
 fn patience_seconds() -> u64 {
@@ -110,6 +123,21 @@ pub struct CustomAnnotator {
     /// Temperature of sampling.
     #[serde(default)]
     pub temperature: f64,
+}
+
+impl CustomAnnotator {
+    fn problems(&self) -> Vec<(&'static str, String)> {
+        let mut problems = Vec::new();
+        let inside = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
+        if !Path::new(&self.prompt).components().all(inside) {
+            problems.push(("custom.prompt", format!("`{}` leads out of the input `annotators`", self.prompt)));
+        }
+        if let CustomParser::Regex { first, second } = &self.parser {
+            let sides = [("custom.parser.regex.first", first), ("custom.parser.regex.second", second)];
+            problems.extend(sides.into_iter().filter_map(|(path, text)| Some((path, expression(text).err()?))));
+        }
+        problems
+    }
 }
 
 fn one_token() -> u64 {
@@ -140,6 +168,18 @@ pub enum CustomParser {
         /// Says that the second output is better.
         second: String,
     },
+}
+
+/// An expression by which answers are read.
+///
+/// # Errors
+/// Why it is none, in one line.
+pub fn expression(text: &str) -> Result<Regex, String> {
+    Regex::new(text).map_err(|error| {
+        let shown = error.to_string();
+        let why = shown.lines().last().unwrap_or_default();
+        format!("`{text}` is no regular expression: {}", why.strip_prefix("error: ").unwrap_or(why))
+    })
 }
 
 fn model_1() -> String {
@@ -273,13 +313,18 @@ impl JudgeParams {
         } else if !is_local && self.endpoint.is_none() {
             problems.push(("annotator", format!("`{annotator}` asks a service: say `endpoint: {{ model: … }}`")));
         }
-        if annotator == CUSTOM && self.custom.is_none() {
-            problems.push(("annotator", "`custom` needs `custom: { prompt: FILE, parser: … }`".to_owned()));
+        match &self.custom {
+            None if annotator == CUSTOM => {
+                problems.push(("annotator", "`custom` needs `custom: { prompt: FILE, parser: … }`".to_owned()));
+            }
+            Some(custom) if annotator == CUSTOM => problems.extend(custom.problems()),
+            _ => {}
         }
         if let Some(endpoint) = &self.endpoint {
             if endpoint.timeout_seconds == 0 {
                 problems.push(("endpoint.timeout_seconds", "no request ends in 0 seconds".to_owned()));
             }
+            problems.extend(endpoint.problem_of_address().map(|message| ("endpoint.base_url", message)));
             let prices = endpoint.prices.iter().flatten();
             for (name, price) in prices {
                 if !(["input", "output"].contains(&name.as_str()) && price.is_finite() && *price >= 0.0) {
@@ -297,5 +342,43 @@ impl JudgeParams {
             problems.push(("max_cost_usd", "an amount of dollars is wanted".to_owned()));
         }
         problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn problems(custom: Value, endpoint: Value) -> Vec<(&'static str, String)> {
+        let said = json!({"annotator": "custom", "custom": custom, "endpoint": endpoint});
+        super::super::resolve(Kind::Judge, said).unwrap().problems
+    }
+
+    #[test]
+    fn what_no_judge_could_begin_with_is_a_problem_of_its_value() {
+        let custom = |prompt: &str, first: &str| {
+            let parser = json!({"regex": {"first": first, "second": "b"}});
+            problems(json!({"prompt": prompt, "parser": parser}), json!({"model": "m"}))
+        };
+        assert_eq!(custom("prompt.txt", "(?i)output \\(a\\)"), []);
+        let unclosed = "`(a` is no regular expression: unclosed group".to_owned();
+        assert_eq!(custom("prompt.txt", "(a"), [("custom.parser.regex.first", unclosed)]);
+        assert_eq!(custom("prompt.txt", "(\\w{500}){500}")[0].0, "custom.parser.regex.first");
+        for outside in ["../prompt.txt", "/etc/hostname"] {
+            assert_eq!(custom(outside, "a")[0].0, "custom.prompt", "{outside}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_services_are_complete() {
+        let ranking = json!({"prompt": "p", "parser": {"ranking": {}}});
+        let paths =
+            |endpoint: Value| problems(ranking.clone(), endpoint).into_iter().map(|(path, _)| path).collect::<Vec<_>>();
+        for url in ["localhost:8000/v1", "ftp://host/v1", "http:///v1", "http://localhost:{port}/v1"] {
+            assert_eq!(paths(json!({"model": "m", "base_url": url})), ["endpoint.base_url"], "{url}");
+        }
+        let served = json!({"model": "m", "base_url": "http://localhost:{port}/v1", "serve": "serve {port}"});
+        assert_eq!(paths(served), [""; 0]);
     }
 }

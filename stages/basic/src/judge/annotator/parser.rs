@@ -5,7 +5,7 @@
 use indexmap::IndexMap;
 use neftpipe_measures::preference::{from_log_probabilities, from_ranking, from_ranking_text};
 use neftpipe_protocol::Failure;
-use neftpipe_protocol::params::judge::CustomParser;
+use neftpipe_protocol::params::judge::{CustomParser, expression};
 use regex::Regex;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -167,11 +167,7 @@ fn only_match(text: &str, expressions: &[(f64, Regex)]) -> Option<f64> {
 }
 
 fn expressions(pairs: impl Iterator<Item = (f64, String)>) -> Result<Parser, Failure> {
-    let compile = |(key, text): (f64, String)| {
-        let regex =
-            Regex::new(&text).map_err(|error| Failure::usage(format!("`{text}` is no regular expression: {error}")))?;
-        Ok((key, regex))
-    };
+    let compile = |(key, text): (f64, String)| Ok((key, expression(&text).map_err(Failure::usage)?));
     pairs.map(compile).collect::<Result<_, _>>().map(Parser::Expressions)
 }
 
