@@ -399,7 +399,7 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
         self.at_work.insert(index, AtWork { want, key, began: Instant::now() });
         let instance = self.pipeline.instances[index].clone();
         let lineage = lineage::is_wanted(instance.kind)
-            .then(|| lineage::lineage(&self.pipeline, index, |at| self.products.made(at)));
+            .then(|| lineage::lineage(&self.pipeline, index, |at| self.products.made_of_rows(at, self.run.store)));
         self.tell_what_arms_pass();
         self.arms.join_cuts(index, &self.passed_elsewhere());
         let reuse = Reuse::new(self.run, preimage.as_ref(), self.arms.chain(index), self.arms.shared(index));

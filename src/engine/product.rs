@@ -5,10 +5,11 @@ use std::sync::{Arc, OnceLock};
 use indexmap::IndexMap;
 use neftpipe_protocol::Digest;
 
+use super::chain::training_rows;
 use super::stage::StageInput;
 use crate::plan::lineage::Made;
 use crate::spec::model::{InputRef, Instance, Pipeline};
-use crate::store::Manifest;
+use crate::store::{Manifest, Store};
 
 /// Finished instances, by their index in the pipeline.
 pub struct Products(Vec<OnceLock<Product>>);
@@ -46,7 +47,19 @@ impl Products {
 
     /// What an instance has made, if it is finished.
     pub fn made(&self, index: usize) -> Option<Made<'_>> {
-        self.0[index].get().map(|product| Made { key: product.manifest.key, outputs: &product.digests })
+        self.0[index].get().map(|product| Made {
+            key: product.manifest.key,
+            outputs: &product.digests,
+            training_rows: None,
+        })
+    }
+
+    /// The same, with the rows to train on where it made tokens.
+    pub fn made_of_rows(&self, index: usize, store: &Store) -> Option<Made<'_>> {
+        let product = self.0[index].get()?;
+        let tokens = product.manifest.outputs.get("tokens");
+        let training_rows = tokens.and_then(|tokens| training_rows(store, tokens).ok());
+        Some(Made { training_rows, ..self.made(index)? })
     }
 
     /// Inputs of an instance whose needs are finished, by slot.

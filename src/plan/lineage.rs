@@ -15,6 +15,8 @@ pub struct Made<'a> {
     pub key: Digest,
     /// Digests of its outputs.
     pub outputs: &'a IndexMap<String, Digest>,
+    /// Rows to train on, where it made tokens and somebody asks.
+    pub training_rows: Option<u64>,
 }
 
 /// Every stage above an instance, inputs before those who need them. `made` tells what a finished instance is.
@@ -36,7 +38,7 @@ pub fn lineage<'a>(pipeline: &Pipeline, index: usize, made: impl Fn(usize) -> Op
 
 /// The digest under which a lineage enters a report's key. Stages go by their place and the file's name stays out, so that
 /// a new name for one is no reason to write the report anew; their keys stay out, since a stage that ran again and left the
-/// same bytes is none.
+/// same bytes is none, and so do rows of tokens, which their digests stand for.
 pub fn digest(lineage: &Lineage) -> Digest {
     let places: HashMap<String, usize> =
         lineage.stages.iter().enumerate().map(|(place, stage)| (stage.id.clone(), place)).collect();
@@ -48,7 +50,9 @@ pub fn digest(lineage: &Lineage) -> Digest {
         stage.inputs.values_mut().flatten().for_each(|input| place(&mut input.stage));
     }
     let mut value = serde_json::to_value(nameless).expect("a lineage serialises");
-    value["stages"].as_array_mut().into_iter().flatten().for_each(|stage| remove(stage, "key"));
+    let follows = ["key", "training_rows"];
+    let stages = value["stages"].as_array_mut().into_iter().flatten();
+    stages.for_each(|stage| follows.iter().for_each(|name| remove(stage, name)));
     Digest::of_value("neftpipe 2026 lineage v1", &value)
 }
 
@@ -74,6 +78,7 @@ fn stage(pipeline: &Pipeline, at: usize, made: Made<'_>) -> LineageStage {
         params: instance.params.key(),
         inputs: inputs.collect(),
         outputs: made.outputs.clone(),
+        training_rows: made.training_rows,
         key: made.key,
     }
 }

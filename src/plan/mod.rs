@@ -180,7 +180,7 @@ impl Plan {
         }
         let made = |at: usize| {
             let node = self.nodes[at].as_ref()?;
-            Some(Made { key: node.key?, outputs: &node.outputs })
+            Some(Made { key: node.key?, outputs: &node.outputs, training_rows: None })
         };
         match preimage(pipeline, index, &made, facts) {
             Ok(Some(preimage)) => keyed(instance, preimage, forced, facts, seen),

@@ -202,6 +202,17 @@ fn a_paper_finds_its_figures_tables_and_methods() {
 }
 
 #[test]
+fn steps_that_training_asks_for_are_counted() {
+    let Written { files, page, .. } = report(WHOLE, &sweep::params());
+    let json: Value = serde_json::from_slice(&files["report.json"]).unwrap();
+    let asked = 6 * sweep::STEPS;
+    assert_eq!(json["steps"], json!({"runs": 6, "asked": asked, "distinct": asked, "unknown": 0}));
+    let sentence = format!("6 training runs ask for {asked} optimizer steps, of which they share none.");
+    assert!(page.contains(&sentence));
+    assert!(String::from_utf8_lossy(&files["methods.txt"]).contains(&format!("\nTraining\n\n  {sentence}\n")));
+}
+
+#[test]
 fn names_of_all_letters_stand_in_every_file() {
     let Written { files, page, result, warnings, .. } = report(sweep::NAMED, &sweep::params());
     assert_eq!(result["status"], "succeeded");

@@ -80,7 +80,7 @@ impl Kind {
             Self::Train => 4,
             Self::Generate => 4,
             Self::Judge => 2,
-            Self::Report => 4,
+            Self::Report => 5,
             Self::Command => 1,
         }
     }

@@ -142,6 +142,9 @@ pub struct LineageStage {
     pub inputs: IndexMap<String, Vec<LineageInput>>,
     /// Outputs by name.
     pub outputs: IndexMap<String, Digest>,
+    /// Rows of its tokens to train on. They follow from the output, so no key holds them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training_rows: Option<u64>,
     /// The stage's key.
     pub key: Digest,
 }

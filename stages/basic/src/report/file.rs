@@ -10,6 +10,7 @@ use neftpipe_measures::summary::mean;
 use neftpipe_protocol::artifact::TrainMetrics;
 use neftpipe_protocol::params::ReportParams;
 use neftpipe_protocol::request::Lineage;
+use neftpipe_protocol::training::SharedSteps;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -55,6 +56,9 @@ pub struct ReportFile<'a> {
     pub histograms: Vec<Histogram>,
     /// Training runs.
     pub runs: Vec<RunFile<'a>>,
+    /// Steps that the training above the report asks for, and how many of them are different.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<SharedSteps>,
     /// How all inputs were made.
     pub lineage: Option<&'a Lineage>,
 }
@@ -208,6 +212,7 @@ impl<'a> ReportFile<'a> {
             at_equal_length: equal_length::sentences(answers),
             screening: answers.iter().filter_map(screening_file).collect(),
             runs: runs.iter().map(|run| run_file(run, most_points)).collect(),
+            steps: lineage.and_then(SharedSteps::of),
             lineage,
         }
     }

@@ -129,6 +129,7 @@ mod tests {
             params: json!({}),
             inputs: inputs.collect(),
             outputs: [("tokens".to_owned(), Digest::of(b"tokens"))].into_iter().collect(),
+            training_rows: None,
             key: Digest::of(id.as_bytes()),
         }
     }

@@ -6,6 +6,7 @@ use neftpipe_measures::screening::Screening;
 use neftpipe_measures::sentence::Quantity;
 use neftpipe_protocol::params::ReportParams;
 use neftpipe_protocol::request::Missing;
+use neftpipe_protocol::training::SharedSteps;
 use serde::Serialize;
 
 use super::figures::Figure;
@@ -57,6 +58,29 @@ pub fn summaries<'a>(figures: impl Iterator<Item = (&'a Figure, &'a Differences)
         }
     }
     summaries.into_values().collect()
+}
+
+/// What training takes when runs that agree up to a step share it. None where the lineage does not tell.
+pub fn of_steps(steps: SharedSteps) -> Option<String> {
+    let SharedSteps { runs, asked, distinct, unknown } = steps;
+    let asks = if runs == 1 { "asks" } else { "ask" };
+    let shared = if distinct < asked {
+        format!("; runs that agree up to a step share it, so {distinct} make them all")
+    } else if runs > 1 {
+        ", of which they share none".to_owned()
+    } else {
+        String::new()
+    };
+    let known = format!(
+        "{} {asks} for {}{shared}.",
+        count(runs, "training run"),
+        count(usize::try_from(asked).unwrap_or(usize::MAX), "optimizer step")
+    );
+    match (runs, unknown) {
+        (0, _) => None,
+        (_, 0) => Some(known),
+        (_, unknown) => Some(format!("{known} Of {unknown} more the steps are not known.")),
+    }
 }
 
 /// What the report does without, a sentence each.
@@ -188,6 +212,19 @@ mod tests {
         assert_eq!(number(-0.0001, &share), "0.0");
         let nats = Quantity { unit: "nats", scale: 1.0, decimals: 3, better: None };
         assert_eq!(with_unit(1.5, &nats), "1.500 nats");
+    }
+
+    #[test]
+    fn shared_steps_are_said_in_a_sentence() {
+        let say = |runs, asked, distinct, unknown| of_steps(SharedSteps { runs, asked, distinct, unknown });
+        let shared =
+            "8 training runs ask for 192 optimizer steps; runs that agree up to a step share it, so 120 make them all.";
+        assert_eq!(say(8, 192, 120, 0).as_deref(), Some(shared));
+        assert_eq!(say(1, 16, 16, 0).as_deref(), Some("1 training run asks for 16 optimizer steps."));
+        let some =
+            "2 training runs ask for 32 optimizer steps, of which they share none. Of 1 more the steps are not known.";
+        assert_eq!(say(2, 32, 32, 1).as_deref(), Some(some));
+        assert_eq!(say(0, 0, 0, 2), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use neftpipe_protocol::request::{Input, Lineage, LineageInput, LineageStage, Req
 use neftpipe_protocol::{ArtifactType, Digest, Kind, PROTOCOL_VERSION};
 use serde_json::{Value, json};
 
-const STEPS: u64 = 40;
+pub const STEPS: u64 = 40;
 const PROBE_ROWS: u64 = 32;
 
 /// What a verdict by a service says of itself.
@@ -245,6 +245,7 @@ fn stage(
             .iter()
             .map(|name| ((*name).to_owned(), Digest::of(format!("{id} {name}").as_bytes())))
             .collect(),
+        training_rows: (kind == Kind::Tokenize).then_some(128),
         key: Digest::of(id.as_bytes()),
     }
 }

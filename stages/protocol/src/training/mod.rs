@@ -6,10 +6,12 @@ mod chain;
 mod memory;
 mod order;
 mod schedule;
+mod sharing;
 mod sparsity;
 
 pub use chain::{Statics, checkpoint_steps, extension_step, step_keys};
 pub use memory::{ModelShape, RowLengths};
 pub use order::{batches, batches_by_length};
 pub use schedule::{TrainingPlan, mean_square};
+pub use sharing::SharedSteps;
 pub use sparsity::{MaskUpdate, mask_updates};

@@ -21,7 +21,7 @@ use super::file::{ReportFile, RunFile, ScreeningFile};
 use super::packed::pack;
 use super::panels::Panel;
 use super::place::{column_name, display};
-use super::sentences::{count, what_stands_out};
+use super::sentences::{count, of_steps, what_stands_out};
 use super::statistics::Differences;
 use findings::column_views;
 use stages::lineage_view;
@@ -85,6 +85,7 @@ pub fn render(
         lede => lede(report, figures),
         answers => packed,
         n_prompts => answers.iter().map(|panel| panel.prompts.len()).sum::<usize>(),
+        steps => report.steps.and_then(of_steps),
         lineage => lineage,
         data => Value::from(Serde(page_data(report))),
     };

@@ -9,6 +9,7 @@ use neftpipe_protocol::request::LineageStage;
 use crate::report::file::ReportFile;
 use crate::report::lineage::{defaults, leaves};
 use crate::report::place::display;
+use crate::report::sentences::of_steps;
 use crate::report::statistics::SEED;
 
 /// The whole file.
@@ -24,6 +25,9 @@ pub fn methods(report: &ReportFile<'_>) -> String {
     };
     if !lineage.pipeline.is_empty() {
         _ = writeln!(text, "\nMade by: neftpipe run {}", lineage.pipeline);
+    }
+    if let Some(steps) = report.steps.and_then(of_steps) {
+        _ = writeln!(text, "\nTraining\n\n  {steps}");
     }
     text.push_str("\nDefaults\n\nWhat a stage does not name stands at these, where it has an effect.\n");
     for (kind, params) in defaults(lineage) {
