@@ -627,8 +627,46 @@ stages:
   model: { download: { from: 'ftp:x', limit: many } }
   t: { needs: { model: modle, tokens: model }, train: { steps: -1, neft: { alhpa: 5 } }, timeout: 2 }
 ";
-    let expected = ["unknown_key", "wrong_type", "unknown_stage", "bad_value", "unknown_key", "wrong_type"];
+    let expected =
+        ["unknown_key", "bad_value", "wrong_type", "unknown_stage", "bad_value", "unknown_key", "wrong_type"];
     assert_eq!(codes_of(text), expected);
+}
+
+#[test]
+fn what_does_not_go_together_is_said_beside_what_is_wrong_by_itself() {
+    let text = |stages: &str| {
+        codes_of(&format!(
+            "version: 1\nstages:\n  m: {{ download: {{ from: 'file:m', as: model, limit: many }} }}\n  d: {{ download: {{ from: 'file:d', as: dataset }} }}\n  k: {{ needs: {{ dataset: d, tokenizer: m }}, tokenize: {{ max_length: x }} }}\n  a: {{ needs: {{ model: m, tokens: k }}, train: {{ lora: {{ rank: 4 }}, eps: x }} }}\n{stages}"
+        ))
+    };
+    let with = |more: &[&'static str]| [&["wrong_type"; 3][..], more].concat();
+    let train = |params: &str| {
+        text(&format!("  t: {{ needs: {{ model: m, tokens: k, adapter: a }}, train: {{ {params} }} }}\n"))
+    };
+    // of one stage
+    assert_eq!(train("learning_rate: 0, clip: x, lora: { rank: 4 }"), with(&["bad_value", "wrong_type"]));
+    assert_eq!(train("steps: 2, epochs: 1, clip: x, lora: { rank: 4 }"), with(&["conflict", "wrong_type"]));
+    let label =
+        "  t: { needs: { model: m, tokens: k }, matrix: { v: { x: { clip: x }, y: { clip: -1 } } }, train: {} }\n";
+    assert_eq!(text(label), with(&["wrong_type", "bad_value"]));
+    // of two, wrong otherwise
+    assert_eq!(train("lora: { rank: 8 }"), with(&["conflict"]));
+    assert_eq!(train("lora: { rank: 4 }, early_stopping: { patience: 1 }, eval_every: 2"), with(&["conflict"]));
+    assert_eq!(text("  g: { needs: { model: k, prompts: k.heldout }, generate: {} }\n"), with(&["slot_type"]));
+    let judge = "  v: { needs: { answers: g, reference: g }, judge: { annotator: local, concurrency: x } }\n  g: { needs: { model: m, prompts: k.heldout }, generate: { top_p: x } }\n";
+    assert_eq!(text(judge), with(&["missing_slot", "wrong_type", "wrong_type"]));
+    let command = "  c: { needs: { x: m }, command: { run: 'echo {in.y} {params.n}', files: [5] } }\n";
+    assert_eq!(text(command), with(&["unknown_field", "unknown_field", "wrong_type"]));
+    // what goes with a value that is wrong is not guessed
+    assert_eq!(train("lora: { rank: 8, alpha: x }"), with(&["wrong_type"]));
+    assert_eq!(
+        train("lora: { rank: 4 }, early_stopping: { patience: 1 }, eval_every: x"),
+        with(&["conflict", "wrong_type"])
+    );
+    let judge = "  v: { needs: { answers: g }, judge: { annotator: locl } }\n  g: { needs: { model: m, prompts: k.heldout }, generate: {} }\n";
+    assert_eq!(text(judge), with(&["bad_value"]));
+    let file = "  f: { download: { from: 'file:f', as: x } }\n  g: { needs: { model: f, prompts: k.heldout }, generate: {} }\n";
+    assert_eq!(text(file), with(&["bad_value"]));
 }
 
 #[test]

@@ -23,6 +23,8 @@ pub struct Axis {
     pub values: Vec<AxisValue>,
     /// Where its name stands.
     pub place: Place,
+    /// How many problems the parameters of its labels have.
+    pub wrong_values: usize,
 }
 
 /// A value of an axis.
@@ -64,9 +66,9 @@ impl Axis {
             problems.push(problem.hint("use a name without spaces and without , = | [ ] *"));
             return None;
         }
-        let values = match value {
+        let (values, wrong_values) = match value {
             Value::Object(labels) => labelled(labels, kind, path, problems)?,
-            Value::Array(items) => plain(name, items, kind, path, problems)?,
+            Value::Array(items) => (plain(name, items, kind, path, problems)?, 0),
             _ => {
                 let wanted = "a list of values, or a map of labels with their parameters";
                 problems.push(wrong_type(value, path, &format!("the axis `{name}`"), wanted));
@@ -78,7 +80,7 @@ impl Axis {
             problems.push(Problem::new(Code::BadAxis, path.at_key(), message).hint("give it some, or leave it out"));
             return None;
         }
-        Some(Self { name: name.to_owned(), labelled: value.is_object(), values, place: path.at_key() })
+        Some(Self { name: name.to_owned(), labelled: value.is_object(), values, place: path.at_key(), wrong_values })
     }
 
     /// Where it sets a parameter, if it does.
@@ -96,9 +98,9 @@ fn labelled(
     kind: Kind,
     path: &Path<'_>,
     problems: &mut Vec<Problem>,
-) -> Option<Vec<AxisValue>> {
+) -> Option<(Vec<AxisValue>, usize)> {
     let mut values = Vec::with_capacity(labels.len());
-    let mut good = true;
+    let (mut good, mut wrong) = (true, 0);
     let empty = Map::new();
     for (label, value) in labels {
         let path = path.key(label);
@@ -122,9 +124,10 @@ fn labelled(
                 problem.hint = Some(format!("a label sets parameters of `{kind}`, by dotted path"));
             }
         }
+        wrong += problems.len() - before;
         values.push(AxisValue { value: Value::String(label.clone()), layer });
     }
-    good.then_some(values)
+    good.then_some((values, wrong))
 }
 
 fn plain(

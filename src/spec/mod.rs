@@ -10,6 +10,7 @@ pub mod code;
 mod combine;
 pub mod diagnostic;
 mod document;
+mod doubt;
 mod expand;
 mod frame;
 mod graph;
@@ -51,6 +52,7 @@ pub use units::{parse_bytes, parse_duration};
 
 use check::expect_map;
 use document::{Document, absolute};
+use doubt::Doubts;
 use expand::{Expansion, Proto};
 use layer::Layer;
 use matrix::Axis;
@@ -58,7 +60,7 @@ use model::{Instance, Settled};
 use overrides::{StageOverride, StageOverrides};
 use params::Params;
 use problem::{Code, Path, Problem, Severity};
-use resolve::Resolver;
+use resolve::{Outcome, Resolver};
 use scripts::Scripts;
 use stage::Draft;
 
@@ -274,53 +276,50 @@ fn report_cycles(drafts: &[Draft], graph: &graph::StageGraph, problems: &mut Vec
     }
 }
 
-/// Every instance with its parameters but not yet its inputs, on all cores, and what is wrong with the parameters. None of
-/// it where its stage's parameters are wrong already.
+/// Every instance with its parameters but not yet its inputs, on all cores; what of the parameters cannot be gone by, and
+/// what is wrong with them.
 fn resolve_all(
     drafts: &[Draft],
     expansion: &mut Expansion,
     resolver: &Resolver<'_>,
-) -> (Vec<Instance>, Vec<Option<Vec<Problem>>>) {
+) -> (Vec<Instance>, Vec<(Doubts, Vec<Problem>)>) {
     let Expansion { protos, tables } = expansion;
     let resolve = |proto: &mut Proto| {
         let draft = &drafts[proto.stage];
         let axes = tables[proto.stage].as_ref().map_or(&[][..], |table| table.axes.as_slice());
-        let resolved = (!draft.wrong_params).then(|| resolver.resolve(draft, axes, proto));
+        let Outcome { resolved, doubts, problems } = resolver.resolve(draft, axes, proto);
         let mut instance = bare_instance(draft, axes, std::mem::take(&mut proto.values));
-        let problems = resolved.map(|resolved| match resolved {
-            Ok(resolved) => {
-                instance.outputs = resolve::outputs(instance.kind, &resolved.full);
-                instance.params = Settled::new(instance.kind, resolved);
-                Vec::new()
-            }
-            Err(found) => found,
-        });
-        (instance, problems)
+        if let Some(resolved) = resolved {
+            instance.outputs = resolve::outputs(instance.kind, &resolved.full);
+            instance.params = Settled::new(instance.kind, resolved);
+        }
+        (instance, (doubts, problems))
     };
     let mut made = (Vec::new(), Vec::new());
     protos.par_iter_mut().with_min_len(64).map(resolve).unzip_into_vecs(&mut made.0, &mut made.1);
     made
 }
 
-/// Gives instances their inputs. What has problems gets none, and neither does what needs it.
+/// Gives instances their inputs, and says what does not go together. Nothing is said of what goes with a value that is wrong
+/// by itself.
 fn assemble(
     drafts: &[Draft],
     protos: &[Proto],
-    (mut instances, wrong): (Vec<Instance>, Vec<Option<Vec<Problem>>>),
+    (mut instances, wrong): (Vec<Instance>, Vec<(Doubts, Vec<Problem>)>),
     problems: &mut Vec<Problem>,
 ) -> Vec<Instance> {
     let mut scripts = Scripts::default();
-    let good: Vec<bool> = wrong.iter().map(|found| found.as_ref().is_some_and(Vec::is_empty)).collect();
+    let (doubts, wrong): (Vec<Doubts>, Vec<Vec<Problem>>) = wrong.into_iter().unzip();
     for (index, (proto, wrong)) in protos.iter().zip(wrong).enumerate() {
-        problems.extend(wrong.into_iter().flatten());
-        if !good[index] || !proto.inputs.iter().flatten().all(|&input| good[input]) {
+        problems.extend(wrong);
+        let draft = &drafts[proto.stage];
+        let inputs = validate::connect(draft, &proto.inputs, &instances, &doubts, problems);
+        instances[index].inputs = inputs;
+        if doubts[index] == Doubts::All {
             continue;
         }
-        let draft = &drafts[proto.stage];
-        let inputs = validate::connect(draft, &proto.inputs, &instances, problems);
-        instances[index].inputs = inputs;
-        validate::check_instance(draft, &instances[index], &instances, problems);
-        if draft.kind == Kind::Command {
+        validate::check_instance(draft, index, &instances, &doubts, problems);
+        if draft.kind == Kind::Command && !["run", "files"].iter().any(|key| doubts[index].touch(key)) {
             scripts.check(draft, &instances[index], problems);
         }
     }

@@ -11,6 +11,7 @@ use neftpipe_protocol::params::{self, Resolved, Template};
 use neftpipe_protocol::{ArtifactType, Kind};
 use serde_json::{Value, json};
 
+use super::doubt::Doubts;
 use super::expand::{Pick, Proto};
 use super::layer::Layer;
 use super::overrides::StageOverrides;
@@ -29,6 +30,16 @@ pub struct Resolver<'r> {
     templates: Mutex<HashMap<PathBuf, Result<String, String>>>,
 }
 
+/// What came of the parameters of one instance.
+pub struct Outcome {
+    /// They themselves, where they can be read.
+    pub resolved: Option<Resolved>,
+    /// What of them cannot be gone by.
+    pub doubts: Doubts,
+    /// What is wrong with them, beyond what each layer says by itself.
+    pub problems: Vec<Problem>,
+}
+
 /// The layers of one instance, weakest first.
 struct Stack<'r> {
     kind: Kind,
@@ -43,22 +54,37 @@ impl<'r> Resolver<'r> {
     }
 
     /// The parameters of an instance, checked.
-    pub fn resolve(&self, draft: &Draft, axes: &[String], proto: &Proto) -> Result<Resolved, Vec<Problem>> {
+    pub fn resolve(&self, draft: &Draft, axes: &[String], proto: &Proto) -> Outcome {
         let stack = self.stack(draft, axes, proto);
         let mut problems = Vec::new();
         let mut value = stack.merge(&mut problems);
-        let missing = shape::of(draft.kind).missing(&value);
-        problems.extend(missing.iter().map(|path| stack.missing(path)));
-        self.read_template(draft, &mut value, &stack, &mut problems);
+        let mut doubts = if draft.wrong_params { Doubts::take_out(draft.kind, &mut value) } else { Doubts::None };
         if !problems.is_empty() {
-            return Err(problems);
+            ["full", "lora"].iter().for_each(|path| doubts.add(path));
+        }
+        self.read_template(draft, &mut value, &stack, &mut doubts, &mut problems);
+        let missing = shape::of(draft.kind).missing(&value);
+        let certain = missing.iter().filter(|path| !doubts.touch(path));
+        problems.extend(certain.map(|path| stack.missing(path)));
+        if !missing.is_empty() {
+            return Outcome { resolved: None, doubts: Doubts::All, problems };
         }
         match params::resolve(draft.kind, value) {
-            Ok(resolved) if resolved.problems.is_empty() => Ok(resolved),
             Ok(resolved) => {
-                Err(resolved.problems.iter().map(|(path, message)| stack.bad_value(path, message)).collect())
+                for (path, message) in &resolved.problems {
+                    let all = [&[*path], params::goes_with(draft.kind, path)].concat();
+                    if !all.iter().any(|path| doubts.touch(path)) {
+                        problems.push(stack.bad_value(path, message));
+                    }
+                }
+                resolved.problems.iter().for_each(|(path, _)| doubts.add(path));
+                Outcome { resolved: Some(resolved), doubts, problems }
             }
-            Err(error) => Err(vec![Problem::new(Code::BadValue, stack.kind_place(), error.to_string())]),
+            Err(error) => {
+                let problem = || Problem::new(Code::BadValue, stack.kind_place(), error.to_string());
+                problems.extend((!doubts.any()).then(problem));
+                Outcome { resolved: None, doubts: Doubts::All, problems }
+            }
         }
     }
 
@@ -85,7 +111,14 @@ impl<'r> Resolver<'r> {
     }
 
     /// Puts the text of a Jinja file in the place of its path.
-    fn read_template(&self, draft: &Draft, value: &mut Value, stack: &Stack<'_>, problems: &mut Vec<Problem>) {
+    fn read_template(
+        &self,
+        draft: &Draft,
+        value: &mut Value,
+        stack: &Stack<'_>,
+        doubts: &mut Doubts,
+        problems: &mut Vec<Problem>,
+    ) {
         if !matches!(draft.kind, Kind::Tokenize | Kind::Generate) {
             return;
         }
@@ -102,6 +135,8 @@ impl<'r> Resolver<'r> {
                 let message = format!("`{name}` is no template, and no file that can be read");
                 let problem = Problem::new(Code::MissingFile, stack.place("template"), message).label(error);
                 problems.push(problem.suggest(name, Template::NAMES));
+                params::remove(value, "template");
+                doubts.add("template");
             }
         }
     }

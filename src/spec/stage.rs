@@ -52,7 +52,7 @@ pub struct Draft {
     pub folder: Arc<FilePath>,
     /// Whether something is so wrong that its instances cannot be told.
     pub broken: bool,
-    /// Whether a parameter is wrong by itself, so that taking them together says nothing new.
+    /// Whether a parameter is wrong by itself, and is to be left out where they are taken together.
     pub wrong_params: bool,
 }
 
@@ -110,19 +110,20 @@ impl Draft {
         check_stage_keys(name, map, kind, &here, problems);
 
         let before = problems.len();
-        let mut parser = Parser { kind, here: &here, map, problems };
+        let mut parser = Parser { kind, here: &here, map, problems, wrong_values: 0 };
         let needs = parser.needs();
         parser.check_slots(&needs);
         let axes = parser.axes();
         let refine = parser.refine();
         let exclude = parser.combinations("exclude");
         let include = parser.combinations("include");
-        let broken = parser.problems.len() > before;
+        let wrong_values = parser.wrong_values;
+        let broken = parser.problems.len() - before > wrong_values;
         let label = parser.label();
         let frame = Frame::parse(map, &here, problems);
         let before = problems.len();
         let params = params(kind, value.get_mut(kind.name()).map(Value::take).unwrap_or_default(), &here, problems);
-        let wrong_params = broken || problems.len() > before;
+        let wrong_params = wrong_values > 0 || problems.len() > before;
         Some(Self {
             name: name.to_owned(),
             kind,
@@ -254,6 +255,8 @@ struct Parser<'p> {
     here: &'p Path<'p>,
     map: &'p Map<String, Value>,
     problems: &'p mut Vec<Problem>,
+    /// How many of the problems are of parameters, and leave it clear which instances there are.
+    wrong_values: usize,
 }
 
 impl<'p> Parser<'p> {
@@ -375,6 +378,7 @@ impl<'p> Parser<'p> {
             .iter()
             .filter_map(|(name, value)| Axis::parse(name, value, self.kind, &path.key(name), self.problems))
             .collect();
+        self.wrong_values += parsed.iter().map(|axis| axis.wrong_values).sum::<usize>();
         matrix::check_conflicts(&parsed, self.kind, self.problems);
         parsed
     }
@@ -389,8 +393,10 @@ impl<'p> Parser<'p> {
             for (label, value) in labels {
                 let path = path.key(label);
                 let Some(map) = expect_map(value, &path, "a refinement", self.problems) else { continue };
+                let before = self.problems.len();
                 let layer = Layer::of_map(map, &path, self.problems);
                 layer.check(self.kind, self.problems);
+                self.wrong_values += self.problems.len() - before;
                 refinements.push(Refinement { axis: axis.clone(), label: label.clone(), layer });
             }
         }

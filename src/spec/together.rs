@@ -7,23 +7,26 @@ use std::collections::HashSet;
 use globset::Glob;
 use indexmap::IndexSet;
 use neftpipe_protocol::Kind;
-use neftpipe_protocol::judging::LOCAL;
+use neftpipe_protocol::judging::{CUSTOM, LOCAL, NAMED};
 use neftpipe_protocol::params::TrainParams;
 use neftpipe_protocol::params::train::Lora;
 use serde_json::Value;
 
+use super::doubt::Doubts;
 use super::model::Instance;
 use super::problem::{Code, Place, Problem};
 use super::stage::{Draft, stage_place};
 use super::validate::param_place;
 use super::yaml::scalar_text;
 
-/// Says what does not go together.
-pub fn check(draft: &Draft, instance: &Instance, instances: &[Instance], problems: &mut Vec<Problem>) {
+/// Says what does not go together, of what there is no doubt about.
+pub fn check(draft: &Draft, index: usize, instances: &[Instance], doubts: &[Doubts], problems: &mut Vec<Problem>) {
+    let instance = &instances[index];
     match instance.kind {
+        Kind::Tokenize if doubts[index].touch("decontaminate") => {}
         Kind::Tokenize => check_tokenize(draft, instance, problems),
-        Kind::Train => check_train(draft, instance, instances, problems),
-        Kind::Judge => check_judge(draft, instance, problems),
+        Kind::Train => check_train(draft, index, instances, doubts, problems),
+        Kind::Judge => check_judge(draft, instance, &doubts[index], problems),
         Kind::Report => check_report(draft, instance, instances, problems),
         Kind::Download => check_download(draft, instance, problems),
         Kind::Generate | Kind::Command => {}
@@ -67,10 +70,15 @@ fn check_tokenize(draft: &Draft, instance: &Instance, problems: &mut Vec<Problem
 }
 
 /// What training starts from and goes by is there, and of the shape that it says.
-fn check_train(draft: &Draft, instance: &Instance, instances: &[Instance], problems: &mut Vec<Problem>) {
+fn check_train(draft: &Draft, index: usize, instances: &[Instance], doubts: &[Doubts], problems: &mut Vec<Problem>) {
+    let (instance, own) = (&instances[index], &doubts[index]);
     let Ok(params) = instance.typed_params::<TrainParams>() else { return };
-    let input = |slot: &str| instance.inputs.get(slot)?.first().map(|input| &instances[input.instance]);
-    if let Some(start) = input("adapter") {
+    let input = |slot: &str, goes_by: &[&str]| {
+        let made = instance.inputs.get(slot)?.first()?.instance;
+        (!goes_by.iter().any(|key| doubts[made].touch(key))).then(|| &instances[made])
+    };
+    let is_plain = !["full", "lora"].iter().any(|key| own.touch(key));
+    if let Some(start) = input("adapter", &["full", "lora", "sparsity"]).filter(|_| is_plain) {
         let conflict = |message: String| Problem::new(Code::Conflict, slot_place(draft, "adapter"), message);
         let trained = (start.kind == Kind::Train).then(|| start.typed_params::<TrainParams>().ok()).flatten();
         if params.full {
@@ -96,7 +104,7 @@ fn check_train(draft: &Draft, instance: &Instance, instances: &[Instance], probl
             );
         }
     }
-    let rows = input("tokens").filter(|tokens| tokens.kind == Kind::Tokenize);
+    let rows = input("tokens", &["holdout"]).filter(|tokens| tokens.kind == Kind::Tokenize);
     if let Some(tokens) = rows.filter(|tokens| params.early_stopping.is_some() && tokens.params["holdout"] == 0) {
         problems.push(
             Problem::new(
@@ -123,8 +131,9 @@ fn spelled(lora: &Lora) -> String {
 }
 
 /// A judge has all that it needs before it is asked, which may cost money.
-fn check_judge(draft: &Draft, instance: &Instance, problems: &mut Vec<Problem>) {
-    let Some(annotator) = instance.params["annotator"].as_str() else { return };
+fn check_judge(draft: &Draft, instance: &Instance, doubts: &Doubts, problems: &mut Vec<Problem>) {
+    let is_known = |name: &&str| [LOCAL, CUSTOM].contains(name) || NAMED.contains(name);
+    let Some(annotator) = instance.params["annotator"].as_str().filter(is_known) else { return };
     let has = |slot: &str| instance.inputs.contains_key(slot);
     let mut need = |slot: &str, key: &str, message: String| {
         if !has(slot) {
@@ -141,7 +150,7 @@ fn check_judge(draft: &Draft, instance: &Instance, problems: &mut Vec<Problem>) 
     }
     if !instance.params["calibrate"].is_null() {
         need("calibrate", "calibrate", "calibration needs published annotations".to_owned());
-    } else if has("calibrate") {
+    } else if has("calibrate") && !doubts.touch("calibrate") {
         problems.push(
             Problem::new(
                 Code::MissingKey,

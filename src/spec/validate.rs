@@ -4,16 +4,21 @@ use neftpipe_protocol::params::command::{Field, Piece, param, pieces};
 use neftpipe_protocol::{ArtifactType, Kind};
 use serde_json::Value;
 
+use super::doubt::Doubts;
 use super::model::{InputRef, Instance};
 use super::problem::{Code, Place, Problem, listed, nearest};
 use super::stage::{Draft, Need, stage_place};
 use super::together;
+
+/// Parameters that say which outputs a stage has, and of which types.
+const DECIDE_OUTPUTS: [&str; 4] = ["as", "format", "full", "outputs"];
 
 /// The inputs of an instance: the output of each need, its type checked.
 pub fn connect(
     draft: &Draft,
     inputs: &[Vec<usize>],
     instances: &[Instance],
+    doubts: &[Doubts],
     problems: &mut Vec<Problem>,
 ) -> indexmap::IndexMap<String, Vec<InputRef>> {
     let mut slots = indexmap::IndexMap::with_capacity(draft.needs.len());
@@ -25,7 +30,8 @@ pub fn connect(
                 Some((output, _)) => output.as_str(),
                 None => instances[instance].plain_output(),
             };
-            if let Some(problem) = check_type(draft, need, &instances[instance], output) {
+            let is_told = !DECIDE_OUTPUTS.iter().any(|key| doubts[instance].touch(key));
+            if let Some(problem) = is_told.then(|| check_type(draft, need, &instances[instance], output)).flatten() {
                 problems.push(problem);
                 break;
             }
@@ -66,17 +72,25 @@ fn fitting<'i>(from: &'i Instance, types: &[ArtifactType]) -> Option<&'i str> {
 }
 
 /// Checks of an instance that no schema can make.
-pub fn check_instance(draft: &Draft, instance: &Instance, instances: &[Instance], problems: &mut Vec<Problem>) {
-    match instance.kind {
-        Kind::Command => check_command(draft, instance, problems),
-        _ => together::check(draft, instance, instances, problems),
+pub fn check_instance(
+    draft: &Draft,
+    index: usize,
+    instances: &[Instance],
+    doubts: &[Doubts],
+    problems: &mut Vec<Problem>,
+) {
+    match draft.kind {
+        Kind::Command => check_command(draft, &instances[index], &doubts[index], problems),
+        _ => together::check(draft, index, instances, doubts, problems),
     }
 }
 
 /// What `run` names is there to be filled in, and what `key_ignore` leaves out.
-fn check_command(draft: &Draft, instance: &Instance, problems: &mut Vec<Problem>) {
+fn check_command(draft: &Draft, instance: &Instance, doubts: &Doubts, problems: &mut Vec<Problem>) {
     let ignored = instance.params["key_ignore"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    problems.extend(ignored.filter_map(|path| check_ignored(draft, instance, path)));
+    if !doubts.touch("params") {
+        problems.extend(ignored.filter_map(|path| check_ignored(draft, instance, path)));
+    }
     let run = instance.params["run"].as_str().unwrap_or_default();
     let mut before = "";
     for piece in pieces(run) {
@@ -85,7 +99,9 @@ fn check_command(draft: &Draft, instance: &Instance, problems: &mut Vec<Problem>
             // `${params.x}` is the pipeline's, and is said elsewhere where it could not be filled in.
             Piece::Field(Field::Param(_)) if before.ends_with('$') => before = "",
             Piece::Field(field) => {
-                problems.extend(check_field(draft, instance, field));
+                if !says(field).iter().any(|key| doubts.touch(key)) {
+                    problems.extend(check_field(draft, instance, field));
+                }
                 before = "";
             }
         }
@@ -107,6 +123,15 @@ fn check_ignored(draft: &Draft, instance: &Instance, path: &str) -> Option<Probl
     let problem = Problem::warning(Code::NoEffect, place, message);
     let known = dotted_paths(params);
     Some(problem.suggest(name, known.iter().map(String::as_str)))
+}
+
+/// Parameters that say what there is to be filled in.
+fn says(field: Field<'_>) -> &'static [&'static str] {
+    match field {
+        Field::Param(_) => &["params"],
+        Field::Variable(_) => &["env", "secrets"],
+        Field::Input(_) | Field::Out => &[],
+    }
 }
 
 fn check_field(draft: &Draft, instance: &Instance, field: Field<'_>) -> Option<Problem> {

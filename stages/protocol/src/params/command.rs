@@ -167,6 +167,7 @@ fn files() -> ArtifactType {
 impl StageParams for CommandParams {
     const KIND: Kind = Kind::Command;
     /// The runner adds the contents of `files` and the digests of `env` instead of their names.
+    const JOINT: &'static [(&'static str, &'static [&'static str])] = &[("secrets", &["env"])];
     const NOT_IN_KEY: &'static [&'static str] = &["files", "env", "secrets", "key_ignore"];
 
     fn prune(&self, value: &mut Value) {

@@ -264,6 +264,12 @@ impl Default for JudgeParams {
 
 impl StageParams for JudgeParams {
     const KIND: Kind = Kind::Judge;
+    const JOINT: &'static [(&'static str, &'static [&'static str])] = &[
+        ("annotator", &["endpoint", "custom"]),
+        ("metrics", &["annotator"]),
+        ("max_cost_usd", &["endpoint"]),
+        ("endpoint.base_url", &["endpoint.serve"]),
+    ];
     const NOT_IN_KEY: &'static [&'static str] =
         &["concurrency", "device", "max_cost_usd", "endpoint.key_env", "endpoint.prices", "endpoint.timeout_seconds"];
 

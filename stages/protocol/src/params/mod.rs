@@ -38,6 +38,8 @@ pub trait StageParams: Serialize + DeserializeOwned + JsonSchema + Default {
     const KIND: Kind;
     /// Dotted paths that cannot change the output.
     const NOT_IN_KEY: &'static [&'static str];
+    /// Dotted paths at which [`Self::problems`] may say something because of other values, with the paths of those.
+    const JOINT: &'static [(&'static str, &'static [&'static str])] = &[];
 
     /// Removes from the serialised parameters what has no effect given the others.
     fn prune(&self, _value: &mut Value) {}
@@ -132,6 +134,12 @@ pub fn defaults(kind: Kind) -> &'static Value {
 /// Dotted paths of a kind's parameters that never enter a key.
 pub fn not_in_key(kind: Kind) -> &'static [&'static str] {
     for_kind!(kind, P => P::NOT_IN_KEY)
+}
+
+/// Dotted paths of the values that decide, with the one at this path, whether [`Resolved::problems`] says something of it.
+pub fn goes_with(kind: Kind, path: &str) -> &'static [&'static str] {
+    let joint = for_kind!(kind, P => P::JOINT);
+    joint.iter().find(|(own, _)| *own == path).map_or(&[], |(_, others)| others)
 }
 
 /// Removes the value at a dotted path, if there is one.
@@ -250,6 +258,20 @@ mod tests {
         for kind in Kind::ALL {
             assert!(resolve(kind, json!({"nonsense": 1})).is_err(), "{kind}");
         }
+    }
+
+    #[test]
+    fn what_goes_together_is_there() {
+        for kind in Kind::ALL {
+            let joint = for_kind!(kind, P => P::JOINT);
+            let schema = schema(kind);
+            for path in joint.iter().flat_map(|(own, others)| others.iter().chain([own])) {
+                let group = path.split('.').next().unwrap_or(path);
+                assert!(schema.as_value()["properties"].get(group).is_some(), "{kind}: {path}");
+            }
+        }
+        assert_eq!(goes_with(Kind::Train, "early_stopping"), ["eval_every"]);
+        assert_eq!(goes_with(Kind::Train, "steps"), [""; 0]);
     }
 
     #[test]

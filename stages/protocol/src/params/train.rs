@@ -400,6 +400,19 @@ impl TrainParams {
 
 impl StageParams for TrainParams {
     const KIND: Kind = Kind::Train;
+    const JOINT: &'static [(&'static str, &'static [&'static str])] = &[
+        ("epochs", &["steps"]),
+        ("early_stopping", &["eval_every"]),
+        ("lora.targets", &["full"]),
+        ("lora.dropout", &["sparsity.scope"]),
+        ("lora.rank", &["sparsity.scope", "sparsity.granularity"]),
+        ("sparsity.initial", &["sparsity.target"]),
+        ("sparsity.start", &["sparsity.end"]),
+        ("sparsity.end", &["sparsity.start"]),
+        ("sparsity.scope", &["full"]),
+        ("sparsity.granularity", &["sparsity.target", "sparsity.ramp"]),
+        ("sparsity.allocation", &["sparsity.granularity"]),
+    ];
     const NOT_IN_KEY: &'static [&'static str] =
         &["device", "checkpoint_every", "batch.micro", "batch.max_tokens", "packing", "activation_checkpointing"];
 
