@@ -4,6 +4,7 @@
 //! container. With the start time and the boot and namespace that they count in, they name one process for good.
 
 use std::fs;
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
@@ -34,14 +35,22 @@ pub enum Life {
 impl Process {
     /// This process.
     pub fn current() -> Self {
+        static KNOWN: OnceLock<Process> = OnceLock::new();
+        if let Some(known) = KNOWN.get() {
+            return known.clone();
+        }
         let pid = std::process::id();
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        Self { host, realm: realm().unwrap_or_default(), pid, started: started(pid).unwrap_or_default() }
+        let (realm, started) = (realm(), started(pid));
+        let is_whole = realm.is_some() && started.is_some();
+        let realm = realm.unwrap_or_default().to_owned();
+        let current = Self { host, realm, pid, started: started.unwrap_or_default() };
+        if is_whole { KNOWN.get_or_init(|| current).clone() } else { current }
     }
 
     /// Whether it is alive.
     pub fn life(&self) -> Life {
-        if self.realm.is_empty() || realm().as_deref() != Some(&self.realm) {
+        if self.realm.is_empty() || realm() != Some(&self.realm) {
             Life::Elsewhere
         } else if started(self.pid) == Some(self.started) {
             Life::Alive
@@ -51,10 +60,15 @@ impl Process {
     }
 }
 
-fn realm() -> Option<String> {
+/// The same for as long as this process lives, and asked for at every lock: it is read once.
+fn realm() -> Option<&'static str> {
+    static REALM: OnceLock<String> = OnceLock::new();
+    if let Some(realm) = REALM.get() {
+        return Some(realm);
+    }
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let namespace = fs::read_link("/proc/self/ns/pid").ok()?;
-    Some(format!("{} {}", boot.trim(), namespace.display()))
+    Some(REALM.get_or_init(|| format!("{} {}", boot.trim(), namespace.display())))
 }
 
 /// Start time of a process that is there and has not ended, although its parent may not have asked for it yet.

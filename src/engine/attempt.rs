@@ -106,8 +106,9 @@ fn names(folder: &Path) -> Result<Vec<String>, Failure> {
 /// Makes an empty folder for one attempt.
 pub fn make(dir: &Path) -> Result<(), Failure> {
     remove_folder(dir)?;
+    fs::create_dir_all(dir).map_err(|error| io_failure("create", dir, &error))?;
     let out = dir.join("out");
-    fs::create_dir_all(&out).map_err(|error| io_failure("create", &out, &error))
+    fs::create_dir(&out).map_err(|error| io_failure("create", &out, &error))
 }
 
 /// Removes a folder with all that is in it, if it is there.

@@ -225,7 +225,8 @@ fn of_command(task: &Task, ended: Ended) -> Result<Outcome, Failure> {
     let outputs = command::outputs(&params);
     for (name, _) in &outputs {
         let path = command::output_path(&params, &task.request.out, name);
-        let shown = path.strip_prefix(&task.request.out).unwrap_or(&path).display();
+        let below = path.strip_prefix(&task.request.out).ok().filter(|below| !below.as_os_str().is_empty());
+        let shown = below.unwrap_or(Path::new(".")).display();
         let failure = if !path.exists() {
             let message = format!("the command left no {shown} in {{out}} for its output `{name}`");
             Failure::data(with_last_lines(message, &task.request.attempt))
@@ -241,14 +242,47 @@ fn of_command(task: &Task, ended: Ended) -> Result<Outcome, Failure> {
     Ok(Outcome::Finished(StageResult::Succeeded(Box::new(success))))
 }
 
-/// Whether nothing between a folder and a path below it is a link: what is stored is moved, and behind a link lies
-/// something that is not the command's own.
+/// Whether neither a folder nor anything on the way to a path below it is a link: what is stored is moved, and behind a link
+/// lies something that is not the command's own.
 fn is_reached_without_links(folder: &Path, path: &Path) -> bool {
-    let (Ok(root), Ok(below)) = (folder.canonicalize(), path.strip_prefix(folder)) else { return false };
-    let below: PathBuf = below.components().filter(|part| !matches!(part, Component::CurDir)).collect();
-    path.canonicalize().is_ok_and(|path| path == root.join(below))
+    let is_no_link = |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| !found.is_symlink());
+    let Ok(below) = path.strip_prefix(folder) else { return false };
+    let mut here = folder.to_owned();
+    is_no_link(&here)
+        && below.components().all(|part| match part {
+            Component::CurDir => true,
+            Component::Normal(name) => {
+                here.push(name);
+                is_no_link(&here)
+            }
+            _ => false,
+        })
 }
 
 fn died(status: ExitStatus) -> Outcome {
     Outcome::Died { status: status.to_string(), killed: status.signal() == Some(SIGKILL) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn an_output_is_reached_without_links_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
+        fs::create_dir_all(out.join("real/deep")).unwrap();
+        fs::write(out.join("real/deep/t.csv"), "1").unwrap();
+        symlink(out.join("real"), out.join("link")).unwrap();
+        symlink(out.join("real/deep/t.csv"), out.join("t.csv")).unwrap();
+        symlink(&out, dir.path().join("other")).unwrap();
+        let is_reached = |path: &str| is_reached_without_links(&out, &out.join(path));
+        assert!(is_reached("") && is_reached("real/./deep/t.csv"));
+        for path in ["link/deep/t.csv", "t.csv", "link/../real/deep/t.csv", "../other/real", "none"] {
+            assert!(!is_reached(path), "{path}");
+        }
+        let other = dir.path().join("other");
+        assert!(!is_reached_without_links(&other, &other.join("real")));
+    }
 }

@@ -91,7 +91,7 @@ impl Store {
         let identity =
             || file.metadata().map(|metadata| Identity::of(&metadata)).map_err(StoreError::io("look at", path));
         let before = identity()?;
-        let digest = hash_file(path)?;
+        let digest = digest_of(&file).map_err(StoreError::io("read", path))?;
         if identity()? != before {
             return Err(StoreError::Changed { path: path.to_owned() });
         }
@@ -132,17 +132,16 @@ pub(super) fn identity_of(path: &Path) -> Result<Identity> {
 /// BLAKE3 of a file, in bounded memory. Reading, not mapping: a file that is cut short meanwhile is an error, not a
 /// signal, and a large file does not count as resident.
 pub(super) fn hash_file(path: &Path) -> Result<Digest> {
-    let read = StoreError::io("read", path);
-    digest_of_file(path).map_err(read)
+    File::open(path).and_then(|file| digest_of(&file)).map_err(StoreError::io("read", path))
 }
 
-fn digest_of_file(path: &Path) -> std::io::Result<Digest> {
-    let mut file = File::open(path)?;
+/// The same of an open file, from where it stands.
+fn digest_of(file: &File) -> std::io::Result<Digest> {
     let bytes = file.metadata()?.len();
     let mut buffer = vec![0; CHUNK_BYTES.min(bytes as usize + 1)];
     let mut hasher = blake3::Hasher::new();
     loop {
-        let filled = fill(&mut file, &mut buffer)?;
+        let filled = fill(file, &mut buffer)?;
         if filled == CHUNK_BYTES {
             hasher.update_rayon(&buffer);
         } else {
@@ -154,7 +153,7 @@ fn digest_of_file(path: &Path) -> std::io::Result<Digest> {
     }
 }
 
-fn fill(file: &mut File, buffer: &mut [u8]) -> std::io::Result<usize> {
+fn fill(mut file: &File, buffer: &mut [u8]) -> std::io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
         match file.read(&mut buffer[filled..]) {
