@@ -319,6 +319,9 @@ fn published_annotations_are_taken_as_they_are_and_length_is_controlled_for() {
     let attempt = case.place.run("lc", Kind::Judge, json!({}), &with_tables).succeeded();
     let rate = attempt.result["metrics"]["length_controlled_winrate"].as_f64().unwrap();
     assert!(rate > 0.0 && rate < 100.0 && (rate - 50.0).abs() > 0.01, "{rate}");
+    let rows: Vec<Value> = read_lines(&attempt.out("verdict/rows.jsonl"));
+    let parts: f64 = rows.iter().map(|row| row["lc_pseudo_value"].as_f64().unwrap()).sum();
+    assert!((100.0 * parts / 3.0 - rate).abs() < 1e-9, "{parts}: the rate is the mean of what the answers contribute");
     let params = json!({"length_control": {"C": "cv"}});
     let chosen = case.place.run("cv", Kind::Judge, params, &with_tables).succeeded();
     assert_ne!(chosen.result["metrics"]["length_controlled_winrate"], json!(rate));

@@ -35,6 +35,36 @@ fn the_truth_is_found_and_nothing_else() {
 }
 
 #[test]
+fn win_rates_at_equal_length_are_compared_with_an_interval() {
+    let Written { report, page, files, .. } = report(WHOLE, &sweep::params());
+    let found = &figure(&report, "length_controlled_winrate")["arms"]["neft10"];
+    let rates: Vec<f64> = report["judgements"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|file| file["arm"] == "neft10")
+        .map(|file| file["length_controlled_winrate"].as_f64().unwrap())
+        .collect();
+    assert!((100.0 * found["mean"].as_f64().unwrap() - (rates[0] + rates[1]) / 2.0).abs() < 1e-9);
+    let difference = &found["difference"];
+    assert_eq!((&difference["finding"], &difference["family_size"]), (&json!("higher"), &json!(4)));
+    assert!(difference["comparison"]["sign_test"].is_null() && difference["sign_p_holm"].is_null(), "{difference}");
+    let sentence = difference["sentence"].as_str().unwrap();
+    assert!(sentence.contains("a gain over plain at n = 20, 2 seeds"), "{sentence}");
+    assert!(page.contains(sentence) && page.contains("the infinitesimal jackknife"));
+    let text = |name: &str| String::from_utf8(files[name].clone()).unwrap();
+    let beside = report["at_equal_length"][1].as_str().unwrap();
+    assert!(beside.starts_with("neft10 against plain: ") && beside.matches(" [").count() == 2, "{beside}");
+    assert!(text("report.md").contains(sentence) && text("methods.txt").contains("the infinitesimal jackknife"));
+    let is_row = |line: &str| {
+        line.starts_with("length_controlled_winrate,") && line.contains(",neft10,,") && line.ends_with(",higher")
+    };
+    assert!(text("report.csv").lines().any(is_row));
+    assert!(text("table.tex").contains("& LC win rate"));
+    assert!(files.contains_key("figures/length_controlled_winrate.pdf"));
+}
+
+#[test]
 fn arms_seeds_and_labels_stand_where_they_belong() {
     let Written { report, .. } = report(WHOLE, &sweep::params());
     let names: Vec<_> = report["arms"].as_array().unwrap().iter().map(|arm| arm["name"].as_str().unwrap()).collect();

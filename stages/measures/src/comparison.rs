@@ -30,8 +30,9 @@ pub struct Comparison {
     pub replicates: Vec<(String, f64)>,
     /// Mean, standard error, interval and p-value over prompts and replicates.
     pub bootstrap: BootstrapMean,
-    /// Signs of the prompts' means over replicates.
-    pub sign_test: SignTest,
+    /// Signs of the prompts' means over replicates; none where the value of a prompt means nothing by itself.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sign_test: Option<SignTest>,
 }
 
 /// Measures a contrast with so many bootstrap draws from this seed.
@@ -43,7 +44,7 @@ pub fn compare(contrast: &Contrast, seed: u64, draws: usize) -> Comparison {
         pairing: contrast.pairing(),
         replicates: labels.zip(contrast.replicate_means()).collect(),
         bootstrap: bootstrap_mean(contrast, seed, draws),
-        sign_test: sign_test(&contrast.prompt_means()),
+        sign_test: Some(sign_test(&contrast.prompt_means())),
     }
 }
 
@@ -76,23 +77,24 @@ pub struct Judged {
     pub family_size: usize,
     /// The bootstrap's p-value after Holm's correction over the family.
     pub p_holm: f64,
-    /// The sign test's p-value after the same correction.
-    pub sign_p_holm: f64,
+    /// The sign test's p-value after the same correction, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sign_p_holm: Option<f64>,
     /// The smallest true effect that such an experiment finds with probability [`POWER`], at the family's strictest level.
     pub smallest_detectable: f64,
 }
 
 /// Decides a family of comparisons, in the order given. Families do not influence each other.
 pub fn judge_family(comparisons: &[Comparison]) -> Vec<Judged> {
-    let corrected = |p_value: fn(&Comparison) -> f64| holm(&comparisons.iter().map(p_value).collect::<Vec<_>>());
-    let p_holm = corrected(|comparison| comparison.bootstrap.p_value);
-    let sign_p_holm = corrected(|comparison| comparison.sign_test.p_value);
+    let p_holm = holm(&comparisons.iter().map(|comparison| comparison.bootstrap.p_value).collect::<Vec<_>>());
+    let sign_p = |comparison: &Comparison| comparison.sign_test.as_ref().map(|signs| signs.p_value);
+    let mut sign_p_holm = holm(&comparisons.iter().filter_map(sign_p).collect::<Vec<_>>()).into_iter();
     let judge = |(i, comparison): (usize, &Comparison)| Judged {
         comparison: comparison.clone(),
         finding: find(comparison, p_holm[i]),
         family_size: comparisons.len(),
         p_holm: p_holm[i],
-        sign_p_holm: sign_p_holm[i],
+        sign_p_holm: comparison.sign_test.as_ref().and_then(|_| sign_p_holm.next()),
         smallest_detectable: smallest_detectable(comparison.bootstrap.standard_error, comparisons.len()),
     };
     comparisons.iter().enumerate().map(judge).collect()
@@ -100,8 +102,7 @@ pub fn judge_family(comparisons: &[Comparison]) -> Vec<Judged> {
 
 fn find(comparison: &Comparison, p_holm: f64) -> Finding {
     let bootstrap = &comparison.bootstrap;
-    let all_tie = comparison.sign_test.ties == comparison.n_prompts;
-    if all_tie && bootstrap.standard_error == 0.0 {
+    if bootstrap.mean == 0.0 && bootstrap.standard_error == 0.0 {
         Finding::Identical
     } else if comparison.n_prompts < FEWEST_PROMPTS {
         Finding::TooFewPrompts

@@ -61,6 +61,16 @@ pub struct LeaderboardLine {
     pub lc_standard_error: Option<f64>,
 }
 
+/// A line with what its length-controlled rate is made of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scored {
+    /// The line.
+    pub line: LeaderboardLine,
+    /// What each annotation contributes to the length-controlled win rate, where there is one: see
+    /// [`LengthControlled::pseudo_values`](crate::length_control::LengthControlled::pseudo_values).
+    pub lc_pseudo_values: Option<Vec<f64>>,
+}
+
 /// The line of these annotations, with length control where its data and C are given.
 ///
 /// # Errors
@@ -69,14 +79,24 @@ pub fn leaderboard_line(
     annotations: &[Annotation],
     control: Option<(&LengthControl, Strength)>,
 ) -> Result<LeaderboardLine, LengthControlError> {
+    Ok(scored(annotations, control)?.line)
+}
+
+/// The same with a value for each annotation.
+///
+/// # Errors
+/// As [`leaderboard_line`].
+pub fn scored(
+    annotations: &[Annotation],
+    control: Option<(&LengthControl, Strength)>,
+) -> Result<Scored, LengthControlError> {
     let preferences: Vec<_> = annotations.iter().map(|row| row.preference).collect();
     let outputs: Vec<_> = annotations.iter().map(|row| row.output_2.as_str()).collect();
     let mut line = line_without_length_control(win_rate(&preferences), average_length(&outputs));
-    if let Some((control, strength)) = control {
-        let (rate, error) = length_control_figures(annotations, control, strength)?;
-        (line.length_controlled_winrate, line.lc_standard_error) = (Some(rate), error);
-    }
-    Ok(line)
+    let Some((control, strength)) = control else { return Ok(Scored { line, lc_pseudo_values: None }) };
+    let (rate, error, values) = length_control_figures(annotations, control, strength)?;
+    (line.length_controlled_winrate, line.lc_standard_error) = (Some(rate), error);
+    Ok(Scored { line, lc_pseudo_values: Some(values) })
 }
 
 fn line_without_length_control(figures: WinRate, avg_length: Option<usize>) -> LeaderboardLine {
@@ -98,13 +118,13 @@ fn length_control_figures(
     annotations: &[Annotation],
     control: &LengthControl,
     strength: Strength,
-) -> Result<(f64, Option<f64>), LengthControlError> {
+) -> Result<(f64, Option<f64>, Vec<f64>), LengthControlError> {
     if !annotations.is_empty() && annotations.iter().all(is_reference_itself) {
-        return Ok((50.0, Some(0.0)));
+        return Ok((50.0, Some(0.0), vec![0.5; annotations.len()]));
     }
     let pairs: Vec<_> = annotations.iter().map(judged_pair).collect();
     let figures = length_controlled(&pairs, control, strength)?;
-    Ok((figures.length_controlled_winrate, figures.lc_standard_error))
+    Ok((figures.length_controlled_winrate, figures.lc_standard_error, figures.pseudo_values))
 }
 
 /// The reference against itself is even by construction, which a fit cannot find.

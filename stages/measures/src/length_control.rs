@@ -10,18 +10,21 @@
 //!
 //! C is a number, or is chosen by cross-validation as the public fit chooses it ([`Strength`]).
 //!
+//! What prompts leave open in the rate, the fit included, is told by a value for each of them ([`LengthControlled::pseudo_values`]).
+//!
 //! Source: Y. Dubois et al., "Length-Controlled AlpacaEval", arXiv 2404.04475; alpaca_eval 0.6.6, `length_controlled_v1`.
 
-use crate::summary::{mean, standard_deviation, standard_error};
-use crate::win_rate::win_share;
+use crate::summary::{mean, standard_error};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 mod fit;
+mod influence;
 mod official;
 mod strength;
 
 use fit::{FEATURES, Problem, Row};
+use influence::Sample;
 pub use official::DIFFICULTY_FILE;
 pub use strength::Strength;
 
@@ -181,6 +184,9 @@ pub struct LengthControlled {
     pub weights: Weights,
     /// The predicted share of a win at equal length for each pair, in their order, 0 to 1.
     pub predicted: Vec<f64>,
+    /// What each pair contributes to the rate, as a share: the rate is their mean, and their spread is what the prompts leave
+    /// open in it, the fit included. Differences of two models may be resampled by them.
+    pub pseudo_values: Vec<f64>,
 }
 
 impl LengthControl {
@@ -299,13 +305,8 @@ fn fit_and_predict(
     gamed: &Gamed,
     strength: Strength,
 ) -> Result<LengthControlled, LengthControlError> {
-    let lengths = length_features(pairs)?;
-    let mut judged = Vec::with_capacity(pairs.len());
-    for ((pair, &length), &difficulty) in pairs.iter().zip(&lengths).zip(difficulties) {
-        if let Some(share) = pair.preference.and_then(win_share) {
-            judged.push(([length, difficulty, 1.0], share));
-        }
-    }
+    let sample = Sample::new(pairs, difficulties)?;
+    let judged: Vec<([f64; FEATURES], f64)> = sample.judged().collect();
     if judged.is_empty() {
         return Err(LengthControlError::NothingToFit(pairs.len()));
     }
@@ -316,8 +317,11 @@ fn fit_and_predict(
     };
     let mut problem = gamed.problem(c);
     judged.iter().for_each(|&(features, share)| problem.add_row(features, 1.0, share));
-    let [length, difficulty, model] = fit::minimise(&problem, fit::SEEDS[0])?;
-    Ok(predict(Weights { length, difficulty, model }, difficulties, c))
+    let w = fit::minimise(&problem, fit::SEEDS[0])?;
+    let [length, difficulty, model] = w;
+    let figures = predict(Weights { length, difficulty, model }, difficulties, c);
+    let pseudo_values = sample.pseudo_values(&problem, w, &figures.predicted);
+    Ok(LengthControlled { pseudo_values, ..figures })
 }
 
 impl Gamed {
@@ -352,16 +356,6 @@ impl Problem {
     }
 }
 
-/// tanh of each length difference over the standard deviation of all.
-fn length_features(pairs: &[JudgedPair<'_>]) -> Result<Vec<f64>, LengthControlError> {
-    let difference = |pair: &JudgedPair<'_>| pair.length_1_characters as f64 - pair.length_2_characters as f64;
-    let differences: Vec<f64> = pairs.iter().map(difference).collect();
-    match standard_deviation(&differences) {
-        Some(deviation) if deviation > 0.0 => Ok(differences.iter().map(|value| (value / deviation).tanh()).collect()),
-        _ => Err(LengthControlError::ConstantLength(pairs.len())),
-    }
-}
-
 fn predict(weights: Weights, difficulties: &[f64], c: f64) -> LengthControlled {
     let logits = difficulties.iter().map(|difficulty| weights.model + weights.difficulty * difficulty);
     let predicted: Vec<f64> = logits.map(fit::sigmoid).collect();
@@ -371,6 +365,7 @@ fn predict(weights: Weights, difficulties: &[f64], c: f64) -> LengthControlled {
         c,
         weights,
         predicted,
+        pseudo_values: Vec::new(),
     }
 }
 

@@ -116,9 +116,16 @@ mod tests {
             pairing: Pairing::ByReplicate,
             replicates: vec![("0".into(), mean), ("1".into(), mean)],
             bootstrap,
-            sign_test: SignTest { ahead: 1, behind: 1, ties: 250, p_value: 1.0 },
+            sign_test: Some(SignTest { ahead: 1, behind: 1, ties: 250, p_value: 1.0 }),
         };
-        Judged { comparison, finding, family_size: 3, p_holm: 0.06, sign_p_holm: 1.0, smallest_detectable: 0.0414 }
+        Judged {
+            comparison,
+            finding,
+            family_size: 3,
+            p_holm: 0.06,
+            sign_p_holm: Some(1.0),
+            smallest_detectable: 0.0414,
+        }
     }
 
     #[test]

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import sacrebleu
+import scipy.optimize
 import scipy.stats
 from alpaca_eval.completion_parsers import logprob_parser
 from alpaca_eval.metrics import get_winrate, glm_winrate
@@ -288,6 +289,52 @@ def length_control():
     }
 
 
+def pseudo_values(fitted):
+    """What each instruction of the same benchmark contributes to the rate, by nudging its weight and fitting anew, and the
+    standard error of a difference of two judges by refitting resampled instructions. Nothing here is known of influences."""
+    file, C, draws = fitted["file"], 2.7826, 2000
+    difficulty = np.array(file["instruction_difficulty"])
+    gamed = np.array(file["gamed_tanh"])
+    delta = np.diff(np.array(fitted["lengths"], dtype=float), axis=1)[:, 0] * -1
+    n = len(delta)
+    T, G, s = file["T_gamed_sum_tanhlen_times_y"], file["G_gamed_sum_difficulty_times_y"], file["gamed_weight"]
+    X_gamed = np.vstack([np.column_stack([t, difficulty, np.zeros(n)]) for t in gamed])
+
+    def rate(y, m, start=None):
+        """The rate where instruction i stands m[i] times in the sample, to the last digits, and the coefficients."""
+        centre = m @ delta / n
+        tanh = np.tanh(delta / np.sqrt(m @ (delta - centre) ** 2 / (n - 1)))
+        X, read = np.column_stack([tanh, difficulty, np.ones(n)]), ~np.isnan(y)
+        X_all = np.vstack([X_gamed, X[read]])
+        weight = np.concatenate([np.full(2 * n, s), m[read]])
+        linear = s * np.array([T, G, 0]) + (m[read] * y[read]) @ X[read]
+
+        def objective(ab):
+            w = ab[:3] - ab[3:]
+            z = X_all @ w
+            gradient = C * ((weight / (1 + np.exp(-z))) @ X_all - linear)
+            return ab.sum() + C * (weight @ np.logaddexp(0, z) - linear @ w), np.concatenate([1 + gradient, 1 - gradient])
+
+        start = np.zeros(6) if start is None else start
+        found = scipy.optimize.minimize(objective, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * 6,
+                                        options={"ftol": 0, "gtol": 1e-11, "maxiter": 10000, "maxfun": 100000, "maxcor": 30})
+        w = found.x[:3] - found.x[3:]
+        return m @ (1 / (1 + np.exp(-(w[2] + w[1] * difficulty)))) / n, found.x
+
+    cases, resampled = [], {}
+    draws_of = np.random.default_rng(4).multinomial(n, np.full(n, 1 / n), draws).astype(float)
+    for judge, preferences in fitted["preferences"].items():
+        y = np.array([np.nan if p is None else p - 1 for p in preferences])
+        whole, start = rate(y, np.ones(n))
+        nudged = lambda i, by: rate(y, np.where(np.arange(n) == i, 1 + by, 1.0), start)[0]
+        moved = np.array([(nudged(i, 1e-3) - nudged(i, -1e-3)) / 2e-3 for i in range(n)])
+        resampled[judge] = np.array([rate(y, m, start)[0] for m in draws_of])
+        cases.append({"judge": judge, "c": C, "pseudo_values": (whole + n * (moved - moved.mean())).tolist()})
+    difference = resampled["weighted"] - resampled["close"]
+    return {"cases": cases, "pair": ["weighted", "close"], "standard_error": float(difference.std(ddof=1)),
+            "interval": np.quantile(difference, [0.025, 0.975]).tolist()}
+
+
 def cross_validated(fitted):
     """The same benchmark through AlpacaEval's own function, which chooses C itself, with a df_gamed.csv as it reads it."""
     rng = np.random.default_rng(3)
@@ -341,6 +388,7 @@ def main():
         "sign_tests": sign_tests(),
         "holms": holms(),
         "length_control": fitted,
+        "pseudo_values": pseudo_values(fitted),
         "cross_validated": cross_validated(fitted),
     }
     path = Path(__file__).with_suffix(".json")

@@ -79,7 +79,7 @@ impl Kind {
             Self::Tokenize => 2,
             Self::Train => 4,
             Self::Generate => 4,
-            Self::Judge => 2,
+            Self::Judge => 3,
             Self::Report => 5,
             Self::Command => 1,
         }

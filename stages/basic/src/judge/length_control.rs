@@ -1,6 +1,6 @@
 //! The length-controlled win rate of a verdict: its files, its C, and what came of the fit.
 
-use neftpipe_measures::leaderboard::{Annotation, LeaderboardLine, leaderboard_line};
+use neftpipe_measures::leaderboard::{Annotation, Scored, scored};
 use neftpipe_measures::length_control::{LengthControl, LengthControlError, Strength};
 use neftpipe_protocol::Failure;
 use neftpipe_protocol::params::judge::{self, JudgeParams};
@@ -14,9 +14,9 @@ use super::files;
 ///
 /// # Errors
 /// Where length control is asked for and cannot be done.
-pub fn line(job: &Job, params: &JudgeParams, rows: &[Annotation], set: &[&str]) -> Result<LeaderboardLine, Failure> {
+pub fn line(job: &Job, params: &JudgeParams, rows: &[Annotation], set: &[&str]) -> Result<Scored, Failure> {
     let Some(input) = job.optional_input("length_control") else {
-        return leaderboard_line(rows, None).map_err(|error| Failure::internal(error.to_string()));
+        return scored(rows, None).map_err(|error| Failure::internal(error.to_string()));
     };
     let failure = |error: LengthControlError| Failure::data(format!("length control by {}: {error}", input.stage));
     let control = read(input)?;
@@ -25,7 +25,7 @@ pub fn line(job: &Job, params: &JudgeParams, rows: &[Annotation], set: &[&str]) 
         judge::Strength::Value(c) => Strength::Fixed(c),
         judge::Strength::CrossValidated => Strength::CrossValidated,
     };
-    leaderboard_line(rows, Some((&control, strength))).map_err(failure)
+    scored(rows, Some((&control, strength))).map_err(failure)
 }
 
 fn read(input: &Input) -> Result<Vec<(String, String)>, Failure> {

@@ -1,7 +1,7 @@
 //! The files of a `verdict` artifact and the figures in them.
 
 use indexmap::IndexMap;
-use neftpipe_measures::leaderboard::LeaderboardLine;
+use neftpipe_measures::leaderboard::{LeaderboardLine, Scored};
 use neftpipe_measures::length::average_length;
 use neftpipe_measures::screening::{Screening, screen};
 use neftpipe_protocol::Failure;
@@ -93,6 +93,9 @@ struct Comparison {
     /// How far the judge agrees with published annotations.
     #[serde(skip_serializing_if = "Option::is_none")]
     calibration: Option<Calibration>,
+    /// What each answer contributes to the length-controlled win rate; it stands in the rows.
+    #[serde(skip)]
+    lc_pseudo_values: Option<Vec<f64>>,
 }
 
 /// How many answers stand out, and which. Rows are counted from 0.
@@ -216,7 +219,7 @@ fn compare(job: &Job, params: &JudgeParams, compared: &Compared) -> Result<Compa
         return Err(nothing_read(judge, rows.len()));
     }
     let set: Vec<&str> = set.iter().map(String::as_str).collect();
-    let line = length_control::line(job, params, &annotations, &set)?;
+    let Scored { line, lc_pseudo_values } = length_control::line(job, params, &annotations, &set)?;
     let reference: Vec<&str> = rows.iter().map(|row| row.output_1.as_str()).collect();
     let unread = rows.iter().filter(|row| row.preference.is_none()).count();
     Ok(Comparison {
@@ -230,6 +233,7 @@ fn compare(job: &Job, params: &JudgeParams, compared: &Compared) -> Result<Compa
         n_too_long: judge.is_local.then_some(unread),
         n_unread: (!judge.is_local).then_some(unread),
         calibration: calibration.clone(),
+        lc_pseudo_values,
     })
 }
 
@@ -264,6 +268,9 @@ struct VerdictRow<'a> {
     measures: &'a RowMeasures,
     #[serde(skip_serializing_if = "Option::is_none")]
     preference: Option<Option<f64>>,
+    /// Their mean over all rows is the length-controlled win rate as a share.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lc_pseudo_value: Option<f64>,
 }
 
 /// Writes the output `verdict`.
@@ -279,11 +286,13 @@ pub fn write(
 ) -> Result<(), Failure> {
     let folder = job.output("verdict")?;
     write_json(&folder.join("verdict.json"), verdict)?;
+    let lc_pseudo_values = verdict.comparison.as_ref().and_then(|comparison| comparison.lc_pseudo_values.as_ref());
     let rows = answers.iter().zip(measured).enumerate().map(|(index, (answer, measures))| VerdictRow {
         instruction: &answer.instruction,
         input: &answer.input,
         measures,
         preference: annotations.map(|rows| rows[index].preference),
+        lc_pseudo_value: lc_pseudo_values.map(|values| values[index]),
     });
     jsonl::write(&folder.join("rows.jsonl"), rows)?;
     match annotations {

@@ -1,12 +1,17 @@
 //! What remains of a difference in win rates once length is controlled for, in a sentence an arm.
 //!
-//! It only puts figures of verdicts side by side: a length-controlled rate is one fit over all prompts, so that there is no
-//! difference a prompt to draw an interval from.
+//! It only puts figures of verdicts side by side, with the intervals that their comparison found.
+
+use std::collections::HashSet;
 
 use indexmap::IndexMap;
 use neftpipe_measures::summary::mean;
 
 use super::collect::AnswerSet;
+use super::figures::Figure;
+use super::measures::{LC_WIN_RATE, Measure, WIN_RATE};
+use super::statistics::Differences;
+use super::table::with_interval;
 
 /// Judgements that may be compared: of one column, one judge, one opponent.
 type Group<'a> = (Vec<&'a str>, &'a str, &'a str);
@@ -20,7 +25,7 @@ struct Rates {
 }
 
 /// The sentences.
-pub fn sentences(answers: &[AnswerSet]) -> Vec<String> {
+pub fn sentences(answers: &[AnswerSet], figures: &[(Figure, Differences)]) -> Vec<String> {
     let mut groups: IndexMap<Group<'_>, IndexMap<&str, Rates>> = IndexMap::new();
     for set in answers {
         for judgement in &set.judgements {
@@ -36,19 +41,34 @@ pub fn sentences(answers: &[AnswerSet]) -> Vec<String> {
             rates.controlled.push(controlled);
         }
     }
-    groups.iter().flat_map(|((column, ..), arms)| of_group(column, arms)).collect()
+    let mut seen: HashSet<&[&str]> = HashSet::new();
+    let mut sentences = Vec::new();
+    for ((column, ..), arms) in &groups {
+        // Only the first judge of some answers has its figures compared.
+        let compared = if seen.insert(column) { figures } else { &[] };
+        sentences.extend(of_group(column, arms, compared));
+    }
+    sentences
 }
 
-fn of_group(column: &[&str], arms: &IndexMap<&str, Rates>) -> Vec<String> {
+/// The difference of an arm as the comparison has it: `+5.3 [2.1, 8.5]`.
+fn compared(figures: &[(Figure, Differences)], measure: &Measure, column: &[&str], arm: &str) -> Option<String> {
+    let is_it = |figure: &Figure| figure.measure.name == measure.name && figure.column.values().eq(column);
+    let (figure, found) = figures.iter().find(|(figure, _)| is_it(figure))?;
+    Some(with_interval(found.by_arm.get(arm)?, &figure.quantity))
+}
+
+fn of_group(column: &[&str], arms: &IndexMap<&str, Rates>, figures: &[(Figure, Differences)]) -> Vec<String> {
     let Some((baseline, base)) = arms.iter().find(|(_, rates)| rates.is_baseline) else { return Vec::new() };
     let place = if column.is_empty() { String::new() } else { format!(" ({})", column.join(", ")) };
     let sentence = |(arm, rates): (&&str, &Rates)| {
         let difference = |of: fn(&Rates) -> &Vec<f64>| Some(mean(of(rates))? - mean(of(base))?);
         let (raw, controlled) = (difference(|rates| &rates.raw)?, difference(|rates| &rates.controlled)?);
+        let text = |measure, difference| compared(figures, measure, column, arm).unwrap_or_else(|| signed(difference));
         Some(format!(
             "{arm} against {baseline}{place}: {} points by win rate, {} at equal length.",
-            signed(raw),
-            signed(controlled)
+            text(&WIN_RATE, raw),
+            text(&LC_WIN_RATE, controlled)
         ))
     };
     arms.iter().filter(|(_, rates)| !rates.is_baseline).filter_map(sentence).collect()
@@ -82,11 +102,11 @@ mod tests {
             ("plain", rates(true, &[26.5], &[28.6])),
         ]);
         assert_eq!(
-            of_group(&["alpaca"], &arms),
+            of_group(&["alpaca"], &arms, &[]),
             ["neft5 against plain (alpaca): +35.0 points by win rate, 0.0 at equal length."]
         );
         arms.shift_remove("plain");
-        assert!(of_group(&[], &arms).is_empty());
+        assert!(of_group(&[], &arms, &[]).is_empty());
         assert_eq!([signed(-0.44), signed(-0.01)], ["−0.4", "0.0"]);
     }
 }

@@ -12,7 +12,7 @@ use neftpipe_protocol::artifact::TrainMetrics;
 
 use super::collect::{AnswerSet, Run};
 use super::lineage::Role;
-use super::measures::{LOSS_HELDOUT, LOSS_TRAINED, Measure, OF_ANSWERS, Subject, WIN_RATE};
+use super::measures::{LC_WIN_RATE, LOSS_HELDOUT, LOSS_TRAINED, Measure, OF_ANSWERS, Subject, WIN_RATE};
 use super::panels::{Member, Panel};
 
 /// Measures of likeness to a reference.
@@ -51,8 +51,15 @@ impl Figure {
 
     /// The order in which figures are read: what noise is known to change comes first, what is only described last.
     pub fn rank(&self) -> usize {
-        const ORDER: [&str; 6] =
-            ["loss_trained", "loss_heldout", "rouge_l_trained", "characters", "rouge_l", "win_rate"];
+        const ORDER: [&str; 7] = [
+            "loss_trained",
+            "loss_heldout",
+            "rouge_l_trained",
+            "characters",
+            "rouge_l",
+            "win_rate",
+            "length_controlled_winrate",
+        ];
         let name = self.name();
         ORDER.iter().position(|known| *known == name).unwrap_or(ORDER.len())
     }
@@ -133,9 +140,18 @@ pub fn of_answers(panel: &Panel<'_, AnswerSet>) -> Vec<Figure> {
         let scores: Vec<_> = set.prompts.iter().zip(&judgement.preferences).filter_map(share).collect();
         (!scores.is_empty()).then_some(scores)
     });
+    let at_equal_length = scores(panel, |member| {
+        let values = &member.item.judgements.first()?.lc_pseudo_values;
+        let scores: Vec<_> = member.item.prompts.iter().cloned().zip(values.iter().copied()).collect();
+        (!scores.is_empty()).then_some(scores)
+    });
     // Of answers to trained prompts only likeness to what was trained is asked.
     let is_asked = |measure: &&Measure| panel.role() != Role::Trained || LIKENESS.contains(&measure.name);
-    let figures = OF_ANSWERS.iter().filter(is_asked).map(of_measure).chain([(&WIN_RATE, preferences)]);
+    let figures = OF_ANSWERS
+        .iter()
+        .filter(is_asked)
+        .map(of_measure)
+        .chain([(&WIN_RATE, preferences), (&LC_WIN_RATE, at_equal_length)]);
     figures.filter(|(_, arms)| !arms.is_empty()).map(|(measure, arms)| answers_figure(panel, measure, arms)).collect()
 }
 

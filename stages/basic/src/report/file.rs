@@ -209,7 +209,7 @@ impl<'a> ReportFile<'a> {
             notes: material.notes,
             figures: figures.iter().map(|(figure, differences)| figure_file(figure, differences)).collect(),
             judgements: answers.iter().flat_map(judgement_files).collect(),
-            at_equal_length: equal_length::sentences(answers),
+            at_equal_length: equal_length::sentences(answers, figures),
             screening: answers.iter().filter_map(screening_file).collect(),
             runs: runs.iter().map(|run| run_file(run, most_points)).collect(),
             steps: lineage.and_then(SharedSteps::of),

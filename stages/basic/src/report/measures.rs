@@ -92,6 +92,18 @@ pub static WIN_RATE: Measure = Measure {
     about: "How often the judge prefers the answer to the reference's; a draw counts half.",
 };
 
+/// Share of comparisons won at equal length.
+pub static LC_WIN_RATE: Measure = Measure {
+    name: "length_controlled_winrate",
+    title: "Win rate at equal length",
+    heading: "LC win rate",
+    subject: Subject::Preference,
+    quantity: quantity("points", 100.0, 1, Some(Better::Higher)),
+    is_compared: true,
+    about: "What AlpacaEval's length control leaves of the win rate, were all answers as long as the reference's. It is one fit \
+            over all prompts: what a prompt contributes is told by how the rate moves with its weight, the fit included.",
+};
+
 /// Measures of single answers, in the order of the table's columns.
 pub static OF_ANSWERS: [Measure; 6] = [
     Measure {

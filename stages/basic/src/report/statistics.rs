@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::figures::{ArmScores, Figure};
-use super::measures::Subject;
+use super::measures::{LC_WIN_RATE, Subject};
 use super::place::display;
 
 /// Every bootstrap starts from this seed.
@@ -60,6 +60,8 @@ struct Task<'a> {
     figure: usize,
     arm: &'a str,
     is_interaction: bool,
+    /// Whether the value of a prompt means something by itself.
+    has_signs: bool,
     baseline: String,
     family: (String, bool),
     contrast: Contrast,
@@ -75,7 +77,8 @@ pub fn differences(figures: &[Figure], params: &ReportParams) -> Vec<Differences
             let family = (family(arm, params), figure.measure.subject == Subject::Preference);
             match Contrast::between(&scores.replicates, &replicates) {
                 Ok(contrast) => {
-                    tasks.push(Task { figure: at, arm, is_interaction: false, baseline, family, contrast });
+                    let has_signs = has_signs(figure);
+                    tasks.push(Task { figure: at, arm, is_interaction: false, has_signs, baseline, family, contrast });
                 }
                 Err(error) => _ = all[at].problems.insert(arm.clone(), error),
             }
@@ -91,6 +94,11 @@ pub fn differences(figures: &[Figure], params: &ReportParams) -> Vec<Differences
         place.insert(task.arm.to_owned(), difference);
     }
     all
+}
+
+/// A prompt's part of a length-controlled rate has no sign to count: it is a part of one fit.
+fn has_signs(figure: &Figure) -> bool {
+    figure.measure.name != LC_WIN_RATE.name
 }
 
 /// The interactions of a figure that has their four arms: (both − one) − (other − baseline), cell by cell. Arms that share
@@ -109,6 +117,7 @@ fn interactions<'a>(at: usize, figure: &'a Figure, params: &'a ReportParams) -> 
             figure: at,
             arm: name,
             is_interaction: true,
+            has_signs: has_signs(figure),
             baseline: format!("what {} and {} add up to", display(one), display(other)),
             family: (INTERACTIONS.to_owned(), figure.measure.subject == Subject::Preference),
             contrast: Contrast::of(&terms).ok()?,
@@ -157,7 +166,11 @@ fn family(arm: &str, params: &ReportParams) -> String {
 
 /// Measures all contrasts and decides each family, keeping the order of the tasks.
 fn decide<'t, 'a>(tasks: &'t [Task<'a>]) -> Vec<(&'t Task<'a>, Judged)> {
-    let comparisons: Vec<Comparison> = tasks.par_iter().map(|task| compare(&task.contrast, SEED, DRAWS)).collect();
+    let comparison = |task: &Task<'_>| {
+        let found = compare(&task.contrast, SEED, DRAWS);
+        Comparison { sign_test: found.sign_test.filter(|_| task.has_signs), ..found }
+    };
+    let comparisons: Vec<Comparison> = tasks.par_iter().map(comparison).collect();
     let mut families: IndexMap<&(String, bool), Vec<usize>> = IndexMap::new();
     for (at, task) in tasks.iter().enumerate() {
         families.entry(&task.family).or_default().push(at);

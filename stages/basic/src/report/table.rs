@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::drawing::Axis;
 use super::figures::Figure;
 use super::file::{Arm, ArmFigure, FigureFile, ReplicateMean, ReportFile};
+use super::measures::{LC_WIN_RATE, WIN_RATE};
 use super::place::column_name;
 use super::sentences::{number, with_unit};
 use super::statistics::{Difference, Differences};
@@ -84,10 +85,11 @@ pub fn columns(report: &ReportFile<'_>, figures: &[(Figure, Differences)]) -> In
 /// The table of one column.
 pub fn table(report: &ReportFile<'_>, figures: &[(Figure, Differences)], members: &[usize]) -> Table {
     let mut measured: Vec<(Heading, IndexMap<&str, Cell>)> = Vec::new();
+    let has_lc_figure = members.iter().any(|&at| figures[at].0.measure.name == LC_WIN_RATE.name);
     for &at in members {
         let figure = &figures[at].0;
         measured.push(of_figure(figure, &report.figures[at]));
-        if figure.measure.name == "win_rate" {
+        if figure.measure.name == WIN_RATE.name && !has_lc_figure {
             measured.extend(length_controlled(report, figure));
         }
     }
@@ -112,7 +114,7 @@ fn of_figure<'a>(figure: &Figure, file: &'a FigureFile) -> (Heading, IndexMap<&'
     };
     let cell = |(name, arm): (&'a String, &ArmFigure)| {
         let difference = arm.difference.as_ref();
-        let compared = difference.map(|found| signed(found, &figure.quantity)).or_else(|| arm.problem.clone());
+        let compared = difference.map(|found| with_interval(found, &figure.quantity)).or_else(|| arm.problem.clone());
         let cell = Cell {
             difference: compared,
             finding: difference.map(|found| found.judged.finding),
@@ -123,7 +125,8 @@ fn of_figure<'a>(figure: &Figure, file: &'a FigureFile) -> (Heading, IndexMap<&'
     (heading, file.arms.iter().map(cell).collect())
 }
 
-/// The win rates at equal length beside a figure of win rates; nothing where no verdict has one.
+/// The win rates at equal length beside a figure of win rates, where verdicts have a rate without what each prompt
+/// contributes to it (those of judge@2).
 fn length_controlled<'a>(report: &'a ReportFile<'_>, figure: &Figure) -> Option<(Heading, IndexMap<&'a str, Cell>)> {
     let mut arms: IndexMap<&str, Vec<ReplicateMean>> = IndexMap::new();
     for file in &report.judgements {
@@ -143,8 +146,8 @@ fn length_controlled<'a>(report: &'a ReportFile<'_>, figure: &Figure) -> Option<
     let heading = Heading {
         text: "LC win rate".to_owned(),
         unit: LENGTH_CONTROLLED.unit,
-        about: "Win rate at equal length: what AlpacaEval's length control leaves. It is one fit over all prompts, so it has \
-                no interval of differences."
+        about: "Win rate at equal length: what AlpacaEval's length control leaves. These verdicts do not say what each prompt \
+                contributes to it, so that there is no interval of differences."
             .to_owned(),
         is_compared: false,
     };
@@ -168,7 +171,7 @@ fn described(mean: f64, runs: &[ReplicateMean], quantity: &Quantity<'_>, axis: &
 }
 
 /// The difference with its interval: `+0.031 [0.010, 0.052]`.
-fn signed(difference: &Difference, quantity: &Quantity<'_>) -> String {
+pub fn with_interval(difference: &Difference, quantity: &Quantity<'_>) -> String {
     let bootstrap = &difference.judged.comparison.bootstrap;
     let [mean, low, high] =
         [bootstrap.mean, bootstrap.interval.low, bootstrap.interval.high].map(|value| number(value, quantity));

@@ -18,6 +18,8 @@ use super::measures;
 
 /// The annotator that is a small local model.
 const LOCAL_JUDGE: &str = "local";
+/// What a row of a verdict calls its part of the length-controlled win rate.
+const PSEUDO_VALUE: &str = "lc_pseudo_value";
 /// What is said of a small local model's judgement where the verdict says nothing.
 const DEMONSTRATION: &str = "demonstration: a small local judge";
 
@@ -39,6 +41,9 @@ pub struct Judgement {
     /// 1 for the reference to 2 for the model, by row of the answers.
     #[serde(skip)]
     pub preferences: Vec<Option<f64>>,
+    /// What each answer contributes to the length-controlled win rate; empty where the verdict does not say.
+    #[serde(skip)]
+    pub lc_pseudo_values: Vec<f64>,
 }
 
 /// The agreement of a judge with published annotations.
@@ -106,7 +111,16 @@ pub fn add_verdict(input: &Input, origins: &Origins<'_>, sets: &mut [AnswerSet])
             None => (None, None),
         };
         let caution = label.or_else(|| (annotator == LOCAL_JUDGE).then(|| DEMONSTRATION.to_owned()));
-        sets[at].judgements.push(Judgement { annotator, caution, reference, calibration, line, preferences });
+        let lc_pseudo_values: Option<Vec<f64>> = rows.iter().map(|row| row.get(PSEUDO_VALUE)?.as_f64()).collect();
+        sets[at].judgements.push(Judgement {
+            annotator,
+            caution,
+            reference,
+            calibration,
+            line,
+            preferences,
+            lc_pseudo_values: lc_pseudo_values.unwrap_or_default(),
+        });
     }
     Ok(true)
 }

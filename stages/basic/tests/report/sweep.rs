@@ -369,13 +369,20 @@ fn write_verdict(dir: &Path, sweep: Sweep, arm: &str, alpha: f64, seed: u64) -> 
     };
     let rows: Vec<Value> = (0..sweep.prompts).map(row).collect();
     fs::write(dir.join("annotations.json"), serde_json::to_vec(&rows).unwrap()).unwrap();
-    let lines: Vec<String> =
-        (0..sweep.prompts).map(|at| json!({"log_diversity": 10.0 + at as f64 / 10.0}).to_string()).collect();
+    let at_equal_length = |at: usize| match arm {
+        "plain" => 0.5,
+        _ => 0.5 + alpha / 100.0 + 0.1 * wobble("equal length", at as u64, seed),
+    };
+    let line = |at: usize| json!({"log_diversity": 10.0 + at as f64 / 10.0, "lc_pseudo_value": at_equal_length(at)});
+    let lines: Vec<String> = (0..sweep.prompts).map(|at| line(at).to_string()).collect();
+    let controlled = 100.0 * (0..sweep.prompts).map(at_equal_length).sum::<f64>() / sweep.prompts as f64;
     fs::write(dir.join("rows.jsonl"), lines.join("\n")).unwrap();
     let calibration = json!({"annotator": "people", "sampled": 100, "n": 98, "rate": 0.75, "kappa": 0.512});
     let verdict = match arm {
-        "neft10" => json!({"version": 1, "comparison": {"label": LABEL, "calibration": calibration}}),
-        _ => json!({"version": 1}),
+        "neft10" => {
+            json!({"version": 1, "comparison": {"label": LABEL, "calibration": calibration, "length_controlled_winrate": controlled}})
+        }
+        _ => json!({"version": 1, "comparison": {"length_controlled_winrate": controlled}}),
     };
     fs::write(dir.join("verdict.json"), verdict.to_string()).unwrap();
     dir.to_owned()

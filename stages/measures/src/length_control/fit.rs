@@ -271,6 +271,40 @@ fn objective(problem: &Problem, w: Vector) -> f64 {
     norm_1(w) + problem.c * (loss - dot(w, problem.linear))
 }
 
+impl Problem {
+    /// The Hessian of the smooth part.
+    pub fn curvature(&self, w: Vector) -> [Vector; FEATURES] {
+        QuadraticModel::at(self, w).hessian
+    }
+}
+
+/// x of `matrix` · x = `right` over the active coordinates, by elimination; the others are 0. The matrix is positive
+/// definite there.
+pub(super) fn solve(matrix: &[Vector; FEATURES], right: Vector, active: [bool; FEATURES]) -> Vector {
+    let is_kept = |k: usize, l: usize| active[k] && active[l];
+    let mut rows: [Vector; FEATURES] = std::array::from_fn(|k| {
+        std::array::from_fn(|l| match (k == l, is_kept(k, l)) {
+            (true, true) => matrix[k][l] + RIDGE,
+            (true, false) => 1.0,
+            (false, true) => matrix[k][l],
+            (false, false) => 0.0,
+        })
+    });
+    let mut x: Vector = std::array::from_fn(|k| if active[k] { right[k] } else { 0.0 });
+    for k in 0..FEATURES {
+        for below in k + 1..FEATURES {
+            let share = rows[below][k] / rows[k][k];
+            (k..FEATURES).for_each(|l| rows[below][l] -= share * rows[k][l]);
+            x[below] -= share * x[k];
+        }
+    }
+    for k in (0..FEATURES).rev() {
+        let known: f64 = (k + 1..FEATURES).map(|l| rows[k][l] * x[l]).sum();
+        x[k] = (x[k] - known) / rows[k][k];
+    }
+    x
+}
+
 /// σ(z), without overflow.
 pub(super) fn sigmoid(z: f64) -> f64 {
     if z >= 0.0 { 1.0 / (1.0 + (-z).exp()) } else { z.exp() / (1.0 + z.exp()) }
@@ -280,7 +314,7 @@ fn softplus(z: f64) -> f64 {
     z.max(0.0) + (-z.abs()).exp().ln_1p()
 }
 
-fn dot(a: Vector, b: Vector) -> f64 {
+pub(super) fn dot(a: Vector, b: Vector) -> f64 {
     (0..FEATURES).map(|k| a[k] * b[k]).sum()
 }
 

@@ -1,5 +1,7 @@
 //! What was found, column by column: summaries, the compared measures with their strips, and the table of arms.
 
+use std::fmt::Write;
+
 use neftpipe_measures::comparison::Finding;
 use neftpipe_measures::sentence::Better;
 use serde::Serialize;
@@ -94,18 +96,24 @@ fn section(figure: &Figure, differences: &Differences) -> Option<SectionView> {
 
 fn difference_view(arm: &str, difference: &Difference, axis: &Axis) -> DifferenceView {
     let Difference { judged, sentence, family, .. } = difference;
-    let (bootstrap, signs) = (&judged.comparison.bootstrap, &judged.comparison.sign_test);
-    let tests = format!(
-        "bootstrap p {} (Holm over {} of {family}: {}); sign test: above on {}, below on {}, equal on {}, p {} (Holm: {})",
+    let bootstrap = &judged.comparison.bootstrap;
+    let mut tests = format!(
+        "bootstrap p {} (Holm over {} of {family}: {})",
         p_value(bootstrap.p_value),
         count(judged.family_size, "comparison"),
         p_value(judged.p_holm),
-        signs.ahead,
-        signs.behind,
-        signs.ties,
-        p_value(signs.p_value),
-        p_value(judged.sign_p_holm),
     );
+    if let (Some(signs), Some(p_holm)) = (&judged.comparison.sign_test, judged.sign_p_holm) {
+        _ = write!(
+            tests,
+            "; sign test: above on {}, below on {}, equal on {}, p {} (Holm: {})",
+            signs.ahead,
+            signs.behind,
+            signs.ties,
+            p_value(signs.p_value),
+            p_value(p_holm),
+        );
+    }
     DifferenceView {
         arm: arm.to_owned(),
         sentence: sentence.clone(),

@@ -18,6 +18,7 @@ use super::collect::AnswerSet;
 use super::curves::Curves;
 use super::figures::Figure;
 use super::file::{ReportFile, RunFile, ScreeningFile};
+use super::measures::LC_WIN_RATE;
 use super::packed::pack;
 use super::panels::Panel;
 use super::place::{column_name, display};
@@ -84,6 +85,7 @@ pub fn render(
         screening => report.screening.iter().map(screening_view).collect::<Vec<_>>(),
         lede => lede(report, figures),
         answers => packed,
+        has_lc => report.figures.iter().any(|figure| figure.name == LC_WIN_RATE.name),
         n_prompts => answers.iter().map(|panel| panel.prompts.len()).sum::<usize>(),
         steps => report.steps.and_then(of_steps),
         lineage => lineage,

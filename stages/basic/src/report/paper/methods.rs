@@ -8,6 +8,7 @@ use neftpipe_protocol::request::LineageStage;
 
 use crate::report::file::ReportFile;
 use crate::report::lineage::{defaults, leaves};
+use crate::report::measures::LC_WIN_RATE;
 use crate::report::place::display;
 use crate::report::sentences::of_steps;
 use crate::report::statistics::SEED;
@@ -50,6 +51,13 @@ fn comparisons(report: &ReportFile<'_>) -> String {
          out 0, its p-value survives Holm's correction over the comparisons of its family, and there are at least 10 prompts.\n\
          The sign test decides nothing.\n\n"
     );
+    if report.figures.iter().any(|figure| figure.name == LC_WIN_RATE.name) {
+        text.push_str(
+            "Win rates at equal length are one fit over all prompts. Their differences are resampled by what each prompt\n\
+             contributes to the rate (its pseudo-value by the infinitesimal jackknife), which to first order is drawing prompts\n\
+             and fitting anew; the difficulties of the instructions, the baselines of forced length and C are held.\n\n",
+        );
+    }
     let params = serde_json::to_value(report.axes).unwrap_or_default();
     for (name, value) in leaves(&params).into_iter().filter(|(_, value)| !value.is_null()) {
         _ = writeln!(text, "  report {name}: {}", display(value));
