@@ -70,6 +70,7 @@ pub fn cell(value: &Value) -> String {
         Value::Number(number) => match number.as_f64() {
             Some(float) if float.fract() != 0.0 && float.abs() >= 1e-3 => format!("{float:.4}"),
             Some(float) if float.fract() != 0.0 => shortest(&format!("{float:.3e}")),
+            _ if number.is_f64() && number.as_f64() == Some(0.0) => "0.0".to_owned(),
             _ => number.to_string(),
         },
         Value::Array(items) if items.iter().all(|item| !item.is_object() && !item.is_array()) => {

@@ -6,7 +6,7 @@
 //! - text against references: [`rouge`], [`bleu`], [`exact_match`];
 //! - text by itself: [`length`], [`repetition`], [`diversity`], [`screening`];
 //! - judged pairs, as AlpacaEval has them: [`switch`], [`preference`], [`win_rate`], [`length_control`], [`leaderboard`], [`agreement`];
-//! - comparing arms: [`contrast`], [`bootstrap`], [`sign_test`], [`holm`], [`comparison`], [`sentence`].
+//! - comparing arms: [`contrast`], [`bootstrap`], [`sign_test`], [`holm`], [`comparison`], [`numerals`], [`sentence`].
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -21,6 +21,7 @@ pub mod holm;
 pub mod leaderboard;
 pub mod length;
 pub mod length_control;
+pub mod numerals;
 pub mod preference;
 mod python_literal;
 pub mod random;

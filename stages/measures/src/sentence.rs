@@ -1,6 +1,7 @@
 //! One plain sentence for a comparison: effect, interval, what may be said, and what the experiment could have shown.
 
 use crate::comparison::{FEWEST_PROMPTS, Finding, Judged};
+use crate::numerals::Numerals;
 
 /// What the numbers of a comparison are, for the sentence.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -9,7 +10,7 @@ pub struct Quantity<'a> {
     pub unit: &'a str,
     /// What a value is multiplied by for that unit: 100 from shares to points.
     pub scale: f64,
-    /// Digits after the point, more where an end of the interval would read as 0 without being 0.
+    /// Digits after the point; a comparison has more where a number of it would read as 0 without being 0.
     pub decimals: usize,
     /// Which way is better; `None` where neither is, as for length.
     pub better: Option<Better>,
@@ -33,28 +34,16 @@ pub fn sentence(judged: &Judged, baseline: &str, quantity: &Quantity<'_>) -> Str
         return format!("no difference from {baseline} on any of n = {n} prompts, {seeds}");
     }
     let interval = comparison.bootstrap.interval;
-    let ends = [interval.low, interval.high];
-    let number = |value: f64| decimal(value * quantity.scale, digits(&ends, quantity));
-    let effect = comparison.bootstrap.mean;
+    let numerals = Numerals::of(judged, quantity);
     format!(
-        "{}{} {unit}, 95% interval {} to {}: {} at n = {n}, {seeds}; smallest effect that this n could have shown: {} {unit}",
-        plus(&number(effect)),
-        number(effect),
-        number(interval.low),
-        number(interval.high),
+        "{} {unit}, 95% interval {} to {}: {} at n = {n}, {seeds}; smallest effect that this n could have shown: {} {unit}",
+        numerals.signed(comparison.bootstrap.mean),
+        numerals.write(interval.low),
+        numerals.write(interval.high),
         claim(judged, baseline, quantity.better),
-        number(judged.smallest_detectable),
+        numerals.write(judged.smallest_detectable),
         unit = quantity.unit,
     )
-}
-
-/// The sign before a written difference that is above 0, also as it is written.
-pub fn plus(number: &str) -> &'static str {
-    if number.starts_with('−') || reads_as_zero(number) { "" } else { "+" }
-}
-
-fn reads_as_zero(number: &str) -> bool {
-    number.chars().all(|c| matches!(c, '0' | '.'))
 }
 
 fn claim(judged: &Judged, baseline: &str, better: Option<Better>) -> String {
@@ -82,20 +71,6 @@ fn claim(judged: &Judged, baseline: &str, better: Option<Better>) -> String {
 
 fn count(n: usize, noun: &str) -> String {
     if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
-}
-
-/// Enough digits that no end of the interval reads as 0 unless it is 0.
-fn digits(ends: &[f64], quantity: &Quantity<'_>) -> usize {
-    let most = quantity.decimals + 4;
-    let reads_as_zero =
-        |end: f64, digits: usize| end != 0.0 && (end * quantity.scale).abs() < 0.5 * 0.1_f64.powi(digits as i32);
-    (quantity.decimals..most).find(|&digits| !ends.iter().any(|&end| reads_as_zero(end, digits))).unwrap_or(most)
-}
-
-/// A number with a true minus sign, and no sign before 0.
-fn decimal(value: f64, digits: usize) -> String {
-    let text = format!("{:.digits$}", value.abs());
-    if value < 0.0 && !reads_as_zero(&text) { format!("−{text}") } else { text }
 }
 
 #[cfg(test)]
@@ -160,8 +135,9 @@ mod tests {
     fn an_interval_that_leaves_out_zero_never_reads_as_zero() {
         let text = sentence(&judged(0.02, 0.0001, 0.05, Finding::Higher), "plain", &POINTS);
         assert!(text.starts_with("+2.00 points, 95% interval 0.01 to 5.00: a gain"), "{text}");
-        assert_eq!(decimal(-0.001, 1), "0.0");
         let text = sentence(&judged(-0.0002, -0.01, 0.01, Finding::NotDistinguishable), "plain", &POINTS);
         assert!(text.starts_with("0.0 points, 95% interval −1.0 to 1.0: not"), "{text}");
+        let text = sentence(&judged(0.02, 1e-9, 0.05, Finding::Higher), "plain", &POINTS);
+        assert!(text.contains("interval 0.0000001 to 5.0000000: a gain"), "{text}");
     }
 }

@@ -3,6 +3,7 @@
 //! It only puts figures of verdicts side by side, with the intervals that their comparison found.
 
 use std::collections::HashSet;
+use neftpipe_measures::numerals::decimal;
 
 use indexmap::IndexMap;
 use neftpipe_measures::summary::mean;
@@ -76,14 +77,8 @@ fn of_group(column: &[&str], arms: &IndexMap<&str, Rates>, figures: &[(Figure, D
 
 /// With a sign and one decimal: `+5.3`, `−0.4`.
 fn signed(value: f64) -> String {
-    let text = format!("{:.1}", value.abs());
-    if text == "0.0" {
-        text
-    } else if value < 0.0 {
-        format!("−{text}")
-    } else {
-        format!("+{text}")
-    }
+    let text = decimal(value, 1);
+    if value > 0.0 && text != "0.0" { format!("+{text}") } else { text }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use indexmap::{IndexMap, IndexSet};
 use neftpipe_measures::comparison::Finding;
+use neftpipe_measures::numerals::{Numerals, decimal};
 use neftpipe_measures::screening::Screening;
 use neftpipe_measures::sentence::Quantity;
 use neftpipe_protocol::params::ReportParams;
@@ -90,13 +91,17 @@ pub fn of_missing(missing: &[Missing]) -> Vec<String> {
 }
 
 fn claim(figure: &Figure, difference: &Difference, direction: &str) -> String {
-    let size = difference.judged.comparison.bootstrap.mean.abs();
-    format!("{} is {direction} by {}", figure.phrase, with_unit(size, &figure.quantity))
+    let numerals = Numerals::of(&difference.judged, &figure.quantity);
+    let size = numerals.write(difference.judged.comparison.bootstrap.mean.abs());
+    format!("{} is {direction} by {}", figure.phrase, in_unit(size, &figure.quantity))
 }
 
 /// A value with its unit: `0.031 nats`, `12.5%`.
 pub fn with_unit(value: f64, quantity: &Quantity<'_>) -> String {
-    let number = number(value, quantity);
+    in_unit(number(value, quantity), quantity)
+}
+
+fn in_unit(number: String, quantity: &Quantity<'_>) -> String {
     match quantity.unit {
         "" => number,
         "%" => format!("{number}%"),
@@ -106,10 +111,7 @@ pub fn with_unit(value: f64, quantity: &Quantity<'_>) -> String {
 
 /// A value in the unit of its quantity, with a true minus sign and no sign before 0.
 pub fn number(value: f64, quantity: &Quantity<'_>) -> String {
-    let digits = quantity.decimals;
-    let text = format!("{:.digits$}", (value * quantity.scale).abs());
-    let is_zero = text.chars().all(|c| matches!(c, '0' | '.'));
-    if value < 0.0 && !is_zero { format!("−{text}") } else { text }
+    decimal(value * quantity.scale, quantity.decimals)
 }
 
 /// `1 run`, `2 runs`.

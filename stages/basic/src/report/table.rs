@@ -1,8 +1,10 @@
 //! The table of all arms: what stands in its cells, for the page and for the paper.
 
 use indexmap::IndexMap;
+use neftpipe_measures::bootstrap::BootstrapMean;
 use neftpipe_measures::comparison::Finding;
-use neftpipe_measures::sentence::{Better, Quantity, plus};
+use neftpipe_measures::numerals::Numerals;
+use neftpipe_measures::sentence::{Better, Quantity};
 use neftpipe_measures::summary::mean;
 use serde::Serialize;
 
@@ -172,8 +174,7 @@ fn described(mean: f64, runs: &[ReplicateMean], quantity: &Quantity<'_>, axis: &
 
 /// The difference with its interval: `+0.031 [0.010, 0.052]`.
 pub fn with_interval(difference: &Difference, quantity: &Quantity<'_>) -> String {
-    let bootstrap = &difference.judged.comparison.bootstrap;
-    let [mean, low, high] =
-        [bootstrap.mean, bootstrap.interval.low, bootstrap.interval.high].map(|value| number(value, quantity));
-    format!("{}{mean} [{low}, {high}]", plus(&mean))
+    let numerals = Numerals::of(&difference.judged, quantity);
+    let BootstrapMean { mean, interval, .. } = difference.judged.comparison.bootstrap;
+    format!("{} [{}, {}]", numerals.signed(mean), numerals.write(interval.low), numerals.write(interval.high))
 }
