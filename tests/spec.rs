@@ -531,6 +531,12 @@ fn what_does_not_go_together_is_said_before_anything_runs() {
         text("  t: { needs: { dataset: d, tokenizer: m }, tokenize: { decontaminate: true } }\n"),
         ["missing_slot"]
     );
+    let contamination = "  e: { download: { from: 'file:e', as: prompts } }\n  t: { needs: { dataset: d, tokenizer: m, exclude: e }, tokenize: { decontaminate: true, contamination: { ngrams: 4 } } }\n";
+    assert_eq!(text(contamination), ["bad_value"]);
+    let of_none = loaded(
+        "version: 1\nname: x\nstages:\n  m: { download: { from: 'file:m', as: model } }\n  d: { download: { from: 'file:d', as: dataset } }\n  t: { needs: { dataset: d, tokenizer: m }, tokenize: { contamination: { text: normalised } } }\n",
+    );
+    assert!(of_none.warnings.to_string().contains("`contamination` drops nothing without `decontaminate`"));
     let sources =
         ["hf:alone", "https://", "pypi:a==1 --pre", "file:"].map(|from| format!("{{ from: '{from}', as: files }}"));
     for download in sources

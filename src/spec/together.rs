@@ -9,6 +9,7 @@ use indexmap::IndexSet;
 use neftpipe_protocol::Kind;
 use neftpipe_protocol::judging::{CUSTOM, LOCAL, NAMED};
 use neftpipe_protocol::params::TrainParams;
+use neftpipe_protocol::params::tokenize::{Contamination, TokenizeParams};
 use neftpipe_protocol::params::train::Lora;
 use serde_json::Value;
 
@@ -53,6 +54,15 @@ fn check_download(draft: &Draft, instance: &Instance, problems: &mut Vec<Problem
 
 /// What is to be kept out of training is there, and is kept out.
 fn check_tokenize(draft: &Draft, instance: &Instance, problems: &mut Vec<Problem>) {
+    let is_asked =
+        instance.typed_params().is_ok_and(|params: TokenizeParams| params.contamination != Contamination::default());
+    if instance.params["decontaminate"] != true && is_asked {
+        let message = "`contamination` drops nothing without `decontaminate`";
+        problems.push(
+            Problem::warning(Code::NoEffect, param_place(draft, "contamination").key_part(), message)
+                .hint("say `decontaminate: true`, or leave it out"),
+        );
+    }
     match (instance.params["decontaminate"] == true, instance.inputs.contains_key("exclude")) {
         (true, false) => {
             let message = "`decontaminate` drops rows that the input `exclude` holds, and there is none".to_owned();

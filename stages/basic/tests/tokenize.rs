@@ -223,6 +223,14 @@ fn duplicates_and_evaluation_prompts_are_dropped_when_asked() {
     let info: TokensInfo = read_json(&attempt.out("tokens/tokens.json"));
     assert_eq!((info.train.rows, info.dropped["duplicate"], info.dropped["contaminated"]), (1, 1, 1));
     assert_eq!(attempt.result["metrics"]["dropped_rows"], 2);
+
+    let near = place.lines("near", "prompts.jsonl", &[json!({"instruction": "B:\n\nC."})]);
+    let inputs_near = [inputs[0], inputs[1], ("exclude", "prompts", near.as_path())];
+    let kept = place.run("d", Kind::Tokenize, json!({"decontaminate": true}), &inputs_near).succeeded();
+    assert_eq!((kept.warnings(), &kept.result["metrics"]["rows"]), (vec!["nearly_contaminated"], &json!(3)));
+    let params = json!({"decontaminate": true, "contamination": {"text": "normalised"}});
+    let folded = place.run("e", Kind::Tokenize, params, &inputs_near).succeeded();
+    assert_eq!((folded.warnings().len(), &folded.result["metrics"]["dropped_contaminated_words"]), (0, &json!(1)));
     let unused = place.run("b", Kind::Tokenize, json!({}), &inputs).succeeded();
     assert_eq!((unused.warnings(), &unused.result["metrics"]["rows"]), (vec!["exclude_unused"], &json!(3)));
     let lacking = tokenize(&place, "c", json!({"decontaminate": true}), &dataset, &model);

@@ -58,6 +58,20 @@ pub fn warn(job: &Job, params: &TokenizeParams, info: &TokensInfo, trained_promp
     }
 }
 
+/// Warns of rows that the evaluation asks in the same words, and that were not asked to be dropped.
+pub fn warn_of_near(job: &Job, rows: u64) {
+    if rows > 0 {
+        let (noun, them) = if rows == 1 { ("row asks", "it") } else { ("rows ask", "them") };
+        job.warn(
+            "nearly_contaminated",
+            format!(
+                "{rows} more {noun} what prompts of `exclude` ask, but for case, punctuation or white space: \
+                 `contamination: {{ text: normalised }}` drops {them} too"
+            ),
+        );
+    }
+}
+
 /// Figures of both splits.
 pub fn metrics(info: &TokensInfo, heldout_prompts: usize, trained_prompts: usize) -> Metrics {
     let mut metrics = Metrics::new();

@@ -4,6 +4,7 @@
 //! groups trained on). It knows texts and ids, not what a model does with them.
 
 mod account;
+mod contamination;
 mod encode;
 mod holdout;
 mod output;
@@ -25,6 +26,7 @@ use neftpipe_protocol::{ArtifactType, Failure};
 use neftpipe_text::{Renderer, TextError, Tokenizer};
 use serde_json::Value;
 
+use self::contamination::Asked;
 use self::encode::Encoder;
 use self::holdout::Holdout;
 use self::sift::{Dropped, Row};
@@ -114,7 +116,8 @@ fn read_rows(job: &Job, params: &TokenizeParams, dropped: &mut Dropped) -> Resul
         sift::drop_duplicates(&mut rows, dropped);
     }
     if let Some(exclude) = exclude(job, params)? {
-        sift::drop_contaminated(&mut rows, &exclude, dropped);
+        let near = sift::drop_contaminated(&mut rows, &Asked::new(&exclude, params.contamination), dropped);
+        account::warn_of_near(job, near);
     }
     Ok(rows)
 }

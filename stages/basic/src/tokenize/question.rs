@@ -31,6 +31,14 @@ pub fn asked(row: &DatasetRow) -> Vec<String> {
     }
 }
 
+/// Everything that a row says, as one text each: a question with its input and the answer, or every turn.
+pub fn said(row: &DatasetRow) -> Vec<String> {
+    match row {
+        DatasetRow::Instruction { instruction, input, output } => vec![one_text(instruction, input), output.clone()],
+        DatasetRow::Conversation { messages } => messages.iter().map(|message| message.content.clone()).collect(),
+    }
+}
+
 /// Instruction, blank line and input, as AlpacaEval's files have them, without white space around.
 pub fn one_text(instruction: &str, input: &str) -> String {
     format!("{instruction}\n\n{input}").trim().to_owned()

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 
 use indexmap::IndexMap;
 use neftpipe_protocol::Digest;
-use neftpipe_protocol::artifact::{DatasetRow, PromptRow};
+use neftpipe_protocol::artifact::DatasetRow;
 
-use super::question::{asked, one_text};
+use super::contamination::{Asked, Overlap};
 
 /// A row with its place in the dataset, for messages.
 #[derive(Debug)]
@@ -24,6 +24,10 @@ pub type Dropped = IndexMap<String, u64>;
 pub const DUPLICATE: &str = "duplicate";
 /// Reason of a row that asks what the prompts of the input `exclude` ask.
 pub const CONTAMINATED: &str = "contaminated";
+/// Reason of a row that asks it in the same words, with other case, punctuation or white space.
+pub const CONTAMINATED_WORDS: &str = "contaminated_words";
+/// Reason of a row that has words in a row with a prompt of `exclude`.
+pub const CONTAMINATED_NGRAM: &str = "contaminated_ngram";
 /// Reason of a row whose answer lies wholly beyond the longest length.
 pub const NO_TRAINED_TOKEN: &str = "no_trained_token";
 
@@ -45,22 +49,28 @@ pub fn drop_duplicates(rows: &mut Vec<Row>, dropped: &mut Dropped) {
     });
 }
 
-/// Drops rows that ask what one of these prompts asks; of a conversation, any user turn counts. Prompts may hold instruction,
-/// blank line and input as one text.
-pub fn drop_contaminated(rows: &mut Vec<Row>, exclude: &[PromptRow], dropped: &mut Dropped) {
-    let excluded: HashSet<String> = exclude.iter().map(|row| one_text(&row.instruction, &row.input)).collect();
+/// Drops rows that the evaluation asks, each counted by how it was found. Answers how many stay that ask it but for case,
+/// punctuation and white space.
+pub fn drop_contaminated(rows: &mut Vec<Row>, evaluation: &Asked, dropped: &mut Dropped) -> u64 {
+    let mut near = 0;
     rows.retain(|row| {
-        let clean = asked(&row.content).iter().all(|text| !excluded.contains(text));
-        if !clean {
-            count(dropped, CONTAMINATED);
+        let Some(overlap) = evaluation.overlap(&row.content) else { return true };
+        let is_dropped = evaluation.is_dropped(overlap);
+        match overlap {
+            _ if !is_dropped => near += 1,
+            Overlap::Same => count(dropped, CONTAMINATED),
+            Overlap::SameWords => count(dropped, CONTAMINATED_WORDS),
+            Overlap::Ngram => count(dropped, CONTAMINATED_NGRAM),
         }
-        clean
+        !is_dropped
     });
+    near
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use neftpipe_protocol::params::tokenize::{Contamination, SameText};
     use serde_json::json;
 
     fn rows(contents: &[serde_json::Value]) -> Vec<Row> {
@@ -98,9 +108,13 @@ mod tests {
                                 {"role": "user", "content": "b"}, {"role": "assistant", "content": "y"}]}),
         ]);
         let prompt = |instruction: &str| serde_json::from_value(json!({"instruction": instruction})).unwrap();
+        let prompts = [prompt("a\n\ni"), prompt("b"), prompt("A!")];
         let mut dropped = Dropped::new();
-        drop_contaminated(&mut kept, &[prompt("a\n\ni"), prompt("b")], &mut dropped);
-        assert_eq!(lines(&kept), [2]);
+        let near = drop_contaminated(&mut kept, &Asked::new(&prompts, Contamination::default()), &mut dropped);
+        assert_eq!((lines(&kept), near), (vec![2], 1));
         assert_eq!(dropped[CONTAMINATED], 2);
+        let by_words = Contamination { text: SameText::Normalised, ngrams: 0 };
+        assert_eq!(drop_contaminated(&mut kept, &Asked::new(&prompts, by_words), &mut dropped), 0);
+        assert_eq!((kept.len(), dropped[CONTAMINATED_WORDS]), (0, 1));
     }
 }

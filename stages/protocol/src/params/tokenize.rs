@@ -23,11 +23,37 @@ pub struct TokenizeParams {
     pub seed: u64,
     /// Keep only the first of rows that are equal in every field.
     pub deduplicate: bool,
-    /// Drop rows whose instruction and input stand in the input `exclude`.
+    /// Drop rows that ask what a prompt of the input `exclude` asks: its instruction and input, or one of its user turns.
     pub decontaminate: bool,
+    /// What is near enough to be dropped by `decontaminate`.
+    pub contamination: Contamination,
     /// The date that a chat template is given.
     pub date_string: String,
 }
+
+/// What makes a row one that the evaluation asks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Contamination {
+    /// When two questions are the same.
+    pub text: SameText,
+    /// So many words in a row that a row shares with a prompt, in questions or answers: 13 is common practice. 0 asks for none.
+    pub ngrams: u64,
+}
+
+/// When two texts are the same.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SameText {
+    /// Equal but for white space around them.
+    #[default]
+    Exact,
+    /// Equal in their letters and digits, whatever their case, punctuation and white space.
+    Normalised,
+}
+
+/// Fewer words in a row are everyday phrases.
+const SHORTEST_NGRAM: u64 = 5;
 
 impl Default for TokenizeParams {
     fn default() -> Self {
@@ -39,6 +65,7 @@ impl Default for TokenizeParams {
             seed: 0,
             deduplicate: false,
             decontaminate: false,
+            contamination: Contamination::default(),
             date_string: DEFAULT_DATE.to_owned(),
         }
     }
@@ -55,6 +82,13 @@ impl StageParams for TokenizeParams {
         }
         if self.max_length < 2 {
             problems.push(("max_length", format!("{} leaves no room for a prompt and an answer", self.max_length)));
+        }
+        if (1..SHORTEST_NGRAM).contains(&self.contamination.ngrams) {
+            let message = format!(
+                "{} words in a row are an everyday phrase; {SHORTEST_NGRAM} or more are wanted, or 0 for none",
+                self.contamination.ngrams
+            );
+            problems.push(("contamination.ngrams", message));
         }
         problems
     }
