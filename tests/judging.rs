@@ -92,6 +92,23 @@ fn a_run_spends_no_more_than_it_may_and_a_plan_counts_what_is_left() {
 
     let plan = project.neftpipe(&["plan", "judged.yaml"]).exits(0);
     assert!(plan.stdout.contains("3 comparisons to ask, 1 paid for before; at most $"), "{}", plan.stdout);
+    // What a cap leaves is the most that is told: $1.01 of the stage's $3 is paid, and the run's may be less than both.
+    let cap = ("metrics: [length]", "metrics: [length]\n      max_cost_usd: 3");
+    project.edit("judged.yaml", cap.0, cap.1);
+    let told = judging(&project, "second");
+    assert!((told["most_usd"].as_f64().unwrap() - 1.99).abs() < 1e-9, "{told}");
+    assert!(told["uncapped_usd"].as_f64().unwrap() > 1.99, "{told}");
+    let plan = project.neftpipe(&["plan", "judged.yaml"]).exits(0);
+    assert!(plan.stdout.contains("at most $1.99 by `max_cost_usd`, where they could come to $"), "{}", plan.stdout);
+    let plan = project.neftpipe(&["plan", "judged.yaml", "--max-cost-usd", "1.5", "--json"]).exits(0).json();
+    assert_eq!(plan["most_usd"], json!(1.5));
+    let plan = project.neftpipe(&["plan", "judged.yaml", "--max-cost-usd", "1.5"]).exits(0);
+    assert!(
+        plan.stdout.contains("; at most $1.50 by `--max-cost-usd`, where they could come to $1.99"),
+        "{}",
+        plan.stdout
+    );
+    project.edit("judged.yaml", cap.1, cap.0);
     let (code, _) = with_key(&project, &["run", "judged.yaml", "--max-cost-usd", "5.5"]);
     assert_eq!((code, chat.asked().len()), (Some(0), 8));
     assert!(chat.authorizations().iter().all(|header| *header == format!("Bearer {KEY}")));

@@ -2,7 +2,7 @@
 //!
 //! Only answers that are there can be counted; of judges whose answers are yet to be made nothing is claimed.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -32,6 +32,8 @@ pub(super) struct Judging {
     retired: bool,
     /// What can be counted.
     count: Option<Count>,
+    /// `max_cost_usd` of the stage: for all of its comparisons, those paid for among them.
+    cap_usd: Option<f64>,
 }
 
 /// Comparisons of one judge.
@@ -40,15 +42,46 @@ struct Count {
     comparisons: usize,
     paid: usize,
     /// Dollars, where there are prices.
-    most_usd: Option<f64>,
+    cost: Option<Cost>,
+}
+
+/// Dollars.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Cost {
+    /// What was paid.
+    paid: f64,
+    /// The most that the others can cost, whatever they may.
+    open: f64,
+}
+
+impl Judging {
+    /// The most that it can come to, with what its cap leaves.
+    fn most_usd(&self) -> Option<f64> {
+        let cost = self.count.and_then(|count| count.cost);
+        let left = self.cap_usd.map(|cap| (cap - cost.map_or(0.0, |cost| cost.paid)).max(0.0));
+        match (cost, left) {
+            (Some(cost), Some(left)) => Some(cost.open.min(left)),
+            (cost, left) => cost.map(|cost| cost.open).or(left),
+        }
+    }
+
+    /// The same without the cap, where it is there and binds.
+    fn uncapped_usd(&self) -> Option<f64> {
+        let open = self.count?.cost?.open;
+        self.most_usd().filter(|&most| most < open).map(|_| open)
+    }
 }
 
 /// What all judges of a plan will be asked.
-pub(super) struct Bill(Vec<Judging>);
+pub(super) struct Bill {
+    judges: Vec<Judging>,
+    /// What a run of the plan may spend on all of them.
+    cap_usd: Option<f64>,
+}
 
 impl Bill {
     /// The bill of a plan; empty where nobody is to be asked.
-    pub fn new(pipeline: &Pipeline, plan: &Plan, store: &Store) -> Self {
+    pub fn new(pipeline: &Pipeline, plan: &Plan, store: &Store, cap_usd: Option<f64>) -> Self {
         let instances = pipeline.instances.iter().zip(&plan.nodes).enumerate();
         let judgings = instances.filter_map(|(index, (instance, node))| {
             let node = node.as_ref().filter(|node| instance.kind == Kind::Judge && node.state.has_work())?;
@@ -56,51 +89,78 @@ impl Bill {
             let endpoint = params.endpoint.as_ref().filter(|_| params.annotator.is_some())?;
             let (model, retired) = (endpoint.model.clone(), is_retired(endpoint));
             let sources = Sources { instance, plan, store };
-            Some(Judging { index, model, retired, count: count(&sources, node, &params) })
+            let count = count(&sources, node, &params);
+            Some(Judging { index, model, retired, count, cap_usd: params.max_cost_usd })
         });
-        Self(judgings.collect())
+        Self { judges: judgings.collect(), cap_usd }
     }
 
     /// The most that it can come to, where all of it is known.
     pub fn most_usd(&self) -> Option<f64> {
-        self.0.iter().map(|judging| judging.count.and_then(|count| count.most_usd)).sum()
+        let most: Option<f64> = self.judges.iter().map(Judging::most_usd).sum();
+        match (most, self.cap_usd) {
+            (Some(most), Some(cap)) => Some(most.min(cap)),
+            (most, cap) => most.or(cap),
+        }
+    }
+
+    /// Whether anybody is to be asked.
+    pub fn asks(&self) -> bool {
+        !self.judges.is_empty()
     }
 
     /// The part of one instance, for programs.
     pub fn json_of(&self, index: usize) -> Option<Value> {
-        let judging = self.0.iter().find(|judging| judging.index == index)?;
+        let judging = self.judges.iter().find(|judging| judging.index == index)?;
         let count = judging.count;
         Some(json!({
             "model": judging.model, "retired": judging.retired, "comparisons": count.map(|count| count.comparisons),
-            "paid": count.map(|count| count.paid), "most_usd": count.and_then(|count| count.most_usd),
+            "paid": count.map(|count| count.paid), "most_usd": judging.most_usd(), "uncapped_usd": judging.uncapped_usd(),
         }))
     }
 
     /// The sum, for people; empty where nobody is to be asked.
     pub fn text(&self) -> String {
-        let counts: Vec<Count> = self.0.iter().filter_map(|judging| judging.count).collect();
-        let unknown = self.0.len() - counts.len();
+        let (counted, unknown): (Vec<&Judging>, Vec<&Judging>) =
+            self.judges.iter().partition(|judging| judging.count.is_some());
+        let counts: Vec<Count> = counted.iter().filter_map(|judging| judging.count).collect();
         let sum = |of: fn(&Count) -> usize| counts.iter().map(of).sum::<usize>();
         let (comparisons, paid) = (sum(|count| count.comparisons), sum(|count| count.paid));
+        let run_cap = self.run_cap_text();
         let mut parts = Vec::new();
         if !counts.is_empty() {
             parts.push(format!("{} comparisons to ask, {paid} paid for before", comparisons - paid));
-            parts.push(match counts.iter().map(|count| count.most_usd).sum::<Option<f64>>() {
-                Some(most) => format!("at most ${most:.2}"),
-                None => "without `endpoint.prices` nothing tells what they cost".to_owned(),
-            });
+            if run_cap.is_none() {
+                parts.push(
+                    cost_text(&counted)
+                        .unwrap_or_else(|| "without `endpoint.prices` nothing tells what they cost".to_owned()),
+                );
+            }
         }
-        if unknown > 0 {
-            let judges = if unknown == 1 { "a judge" } else { "several judges" };
-            parts.push(format!("{judges} whose answers are yet to be made"));
+        if !unknown.is_empty() {
+            let judges = if unknown.len() == 1 { "a judge" } else { "several judges" };
+            let cost = cost_text(&unknown).filter(|_| run_cap.is_none());
+            let cost = cost.map_or(String::new(), |cost| format!(", {cost}"));
+            parts.push(format!("{judges} whose answers are yet to be made{cost}"));
         }
+        parts.extend(run_cap);
         parts.join("; ")
+    }
+
+    /// What the run's cap leaves of it, where that binds.
+    fn run_cap_text(&self) -> Option<String> {
+        let cap = self.cap_usd.filter(|_| self.asks())?;
+        let all: Option<f64> = self.judges.iter().map(Judging::most_usd).sum();
+        match all {
+            Some(all) if all <= cap => None,
+            all => Some(format!("at most ${cap:.2} by `--max-cost-usd`{}", could_come_to(all))),
+        }
     }
 
     /// What a person should know of the models.
     pub fn warnings(&self) -> Vec<String> {
         let retired: HashSet<&str> =
-            self.0.iter().filter(|judging| judging.retired).map(|judging| judging.model.as_str()).collect();
+            self.judges.iter().filter(|judging| judging.retired).map(|judging| judging.model.as_str()).collect();
         let mut retired: Vec<_> = retired.into_iter().collect();
         retired.sort_unstable();
         let warning = |model: &str| {
@@ -108,6 +168,21 @@ impl Bill {
         };
         retired.into_iter().map(warning).collect()
     }
+}
+
+/// The most that some judges can come to, and what caps have to do with it. None where nothing tells.
+fn cost_text(judges: &[&Judging]) -> Option<String> {
+    let most = judges.iter().map(|judging| judging.most_usd()).sum::<Option<f64>>()?;
+    let is_capped = |judging: &&&Judging| judging.count.is_none() || judging.uncapped_usd().is_some();
+    if !judges.iter().any(|judging| is_capped(&judging)) {
+        return Some(format!("at most ${most:.2}"));
+    }
+    let open = judges.iter().map(|judging| Some(judging.count?.cost?.open)).sum::<Option<f64>>();
+    Some(format!("at most ${most:.2} by `max_cost_usd`{}", could_come_to(open)))
+}
+
+fn could_come_to(dollars: Option<f64>) -> String {
+    dollars.map_or(String::new(), |dollars| format!(", where they could come to ${dollars:.2}"))
 }
 
 /// Where inputs of a judge are.
@@ -141,16 +216,19 @@ fn count(sources: &Sources<'_>, node: &Node, params: &JudgeParams) -> Option<Cou
     }
     let scope = node.preimage.as_ref()?.row_scope()?;
     let rows = String::from_utf8(sources.store.rows(&scope).ok()?).ok()?;
-    let paid: HashSet<String> =
-        rows.lines().filter_map(|line| serde_json::from_str::<AskedRow>(line).ok()).map(|row| row.id).collect();
+    let rows = rows.lines().filter_map(|line| serde_json::from_str::<AskedRow>(line).ok());
+    let paid: HashMap<String, Usage> = rows.map(|row| (row.id, row.usage)).collect();
     let mut seen = HashSet::new();
     comparisons.retain(|comparison| seen.insert(asker.name(comparison)));
-    let is_open = |comparison: &&Comparison| !paid.contains(&asker.name(comparison));
-    let open: Vec<&Comparison> = comparisons.iter().filter(is_open).collect();
+    let usage = |comparison: &Comparison| paid.get(&asker.name(comparison)).copied();
+    let open: Vec<&Comparison> = comparisons.iter().filter(|one| usage(one).is_none()).collect();
     let (around, max_tokens) = request_size(params, &folder)?;
-    let most = |prices: Prices| open.iter().map(|one| prices.cost(Usage::most(around + bytes(one), max_tokens))).sum();
-    let most_usd = params.endpoint.as_ref().and_then(Prices::of).map(most);
-    Some(Count { comparisons: comparisons.len(), paid: comparisons.len() - open.len(), most_usd })
+    let cost = |prices: Prices| Cost {
+        paid: comparisons.iter().filter_map(usage).map(|usage| prices.cost(usage)).sum(),
+        open: open.iter().map(|one| prices.cost(Usage::most(around + bytes(one), max_tokens))).sum(),
+    };
+    let cost = params.endpoint.as_ref().and_then(Prices::of).map(cost);
+    Some(Count { comparisons: comparisons.len(), paid: comparisons.len() - open.len(), cost })
 }
 
 fn bytes(comparison: &Comparison) -> usize {

@@ -33,7 +33,12 @@ impl Limit {
     }
 
     /// What is told of a plan that is over the limit, and what it is over.
-    fn passed_by(self, chosen: &Chosen, plan: &Plan) -> Result<Option<(String, String)>, CliError> {
+    fn passed_by(
+        self,
+        chosen: &Chosen,
+        plan: &Plan,
+        cap_usd: Option<f64>,
+    ) -> Result<Option<(String, String)>, CliError> {
         match self {
             Self::Time(limit) => {
                 let forecast = forecast(&chosen.pipeline, plan, &chosen.store)?;
@@ -41,7 +46,7 @@ impl Limit {
                 Ok(over.map(|forecast| (forecast.text(), seconds(limit.as_secs_f64()))))
             }
             Self::Money(limit) => {
-                let bill = Bill::new(&chosen.pipeline, plan, &chosen.store);
+                let bill = Bill::new(&chosen.pipeline, plan, &chosen.store, cap_usd);
                 // What cannot be told may be any sum.
                 let over = bill.most_usd().is_none_or(|most| most > limit);
                 Ok(over.then(|| (bill.text(), format!("${limit}"))))
@@ -57,9 +62,10 @@ pub(super) fn choose(
     selectors: &[String],
     force: &[String],
     limit: Limit,
+    cap_usd: Option<f64>,
 ) -> Result<Chosen, CliError> {
     let (chosen, plan) = context.plan(file, selectors, force)?;
-    let Some((told, limit)) = limit.passed_by(&chosen, &plan)? else { return Ok(chosen) };
+    let Some((told, limit)) = limit.passed_by(&chosen, &plan, cap_usd)? else { return Ok(chosen) };
     context.printer.warning(told);
     let over = format!("that is, or may be, more than {limit}");
     if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {

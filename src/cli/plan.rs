@@ -27,19 +27,30 @@ pub struct PlanArgs {
     /// Plan as if these had no result.
     #[arg(long, value_name = "SELECTOR")]
     force: Vec<String>,
+    /// Count with a run that may spend at most this much on judges that cost money.
+    #[arg(long, value_name = "N", value_parser = dollars)]
+    max_cost_usd: Option<f64>,
+}
+
+/// An amount of dollars.
+pub(super) fn dollars(text: &str) -> Result<f64, String> {
+    match text.trim_start_matches('$').parse::<f64>() {
+        Ok(amount) if amount.is_finite() && amount >= 0.0 => Ok(amount),
+        _ => Err("an amount of dollars is wanted: 20, 0.5".to_owned()),
+    }
 }
 
 pub(super) fn run(context: &Context, args: &PlanArgs) -> CliResult {
     let (chosen, plan) = context.plan(&args.file, &args.selectors, &args.force)?;
-    print(context, &chosen, &plan)?;
+    print(context, &chosen, &plan, args.max_cost_usd)?;
     Ok(Exit::Success)
 }
 
-/// Prints a plan, and what it will take, in the form that was asked for.
-pub(super) fn print(context: &Context, chosen: &Chosen, plan: &Plan) -> Result<(), CliError> {
+/// Prints a plan, and what it will take where judges may cost so much, in the form that was asked for.
+pub(super) fn print(context: &Context, chosen: &Chosen, plan: &Plan, cap_usd: Option<f64>) -> Result<(), CliError> {
     let forecast = forecast(&chosen.pipeline, plan, &chosen.store)?;
     let steps = training_steps(&chosen.pipeline, plan, &chosen.store)?;
-    let bill = Bill::new(&chosen.pipeline, plan, &chosen.store);
+    let bill = Bill::new(&chosen.pipeline, plan, &chosen.store, cap_usd);
     bill.warnings().into_iter().for_each(|warning| context.printer.warning(warning));
     let memory = training_memory(&chosen.pipeline, plan, &chosen.store);
     if context.printer.is_json() {
@@ -72,6 +83,9 @@ fn add_bill(value: &mut Value, plan: &Plan, bill: &Bill) {
         if let Some(judging) = bill.json_of(index) {
             stage["judging"] = judging;
         }
+    }
+    if let Some(most) = bill.most_usd().filter(|_| bill.asks()) {
+        value["most_usd"] = json!(most);
     }
 }
 

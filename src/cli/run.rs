@@ -49,7 +49,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "TIME|$N", value_parser = Limit::parse)]
     confirm_over: Option<Limit>,
     /// Let all stages together spend at most this much on judges that cost money; what is paid for is kept.
-    #[arg(long, value_name = "N", value_parser = dollars)]
+    #[arg(long, value_name = "N", value_parser = super::plan::dollars)]
     max_cost_usd: Option<f64>,
     /// Where stages are carried out.
     #[arg(long, value_enum, value_name = "WHERE", default_value_t = Where::Local)]
@@ -78,17 +78,10 @@ enum Where {
     Slurm,
 }
 
-fn dollars(text: &str) -> Result<f64, String> {
-    match text.trim_start_matches('$').parse::<f64>() {
-        Ok(amount) if amount.is_finite() && amount >= 0.0 => Ok(amount),
-        _ => Err("an amount of dollars is wanted: 20, 0.5".to_owned()),
-    }
-}
-
 pub(super) fn run(context: &Context, args: &RunArgs) -> CliResult {
     if args.dry_run {
         let (chosen, plan) = context.plan(&args.file, &args.selectors, &args.force)?;
-        super::plan::print(context, &chosen, &plan)?;
+        super::plan::print(context, &chosen, &plan, args.max_cost_usd)?;
         return Ok(Exit::Success);
     }
     if args.executor == Where::Slurm {
@@ -97,7 +90,7 @@ pub(super) fn run(context: &Context, args: &RunArgs) -> CliResult {
             .into());
     }
     let chosen = match args.confirm_over.filter(|_| args.detached_as.is_none()) {
-        Some(limit) => confirm::choose(context, &args.file, &args.selectors, &args.force, limit)?,
+        Some(limit) => confirm::choose(context, &args.file, &args.selectors, &args.force, limit, args.max_cost_usd)?,
         None => context.choose(&args.file, &args.selectors, &args.force)?,
     };
     if args.max_cost_usd.is_some() {
