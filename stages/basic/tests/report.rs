@@ -60,7 +60,15 @@ fn win_rates_at_equal_length_are_compared_with_an_interval() {
         line.starts_with("length_controlled_winrate,") && line.contains(",neft10,,") && line.ends_with(",higher")
     };
     assert!(text("report.csv").lines().any(is_row));
-    assert!(text("table.tex").contains("& LC win rate"));
+    let drawn = text("figures/length_controlled_winrate.svg");
+    assert!(drawn.contains(" textLength=\"19.46\"") && drawn.contains(">neft10</text>"), "in any font: {drawn}");
+    let table = text("table.tex");
+    assert!(table.contains("& LC win rate") && table.contains("& (\\%) & (\\%) \\\\\n"), "rates are percent: {table}");
+    assert!(
+        !table.lines().any(|line| line.trim_end_matches('\\').chars().all(|c| " &".contains(c)) && line.contains('&')),
+        "{table}"
+    );
+    assert!(text("methods.txt").contains("agrees with people on 75% of 98 published comparisons, kappa 0.51"));
     assert!(files.contains_key("figures/length_controlled_winrate.pdf"));
 }
 

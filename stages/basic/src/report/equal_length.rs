@@ -2,10 +2,8 @@
 //!
 //! It only puts figures of verdicts side by side, with the intervals that their comparison found.
 
-use std::collections::HashSet;
-use neftpipe_measures::numerals::decimal;
-
 use indexmap::IndexMap;
+use neftpipe_measures::numerals::decimal;
 use neftpipe_measures::summary::mean;
 
 use super::collect::AnswerSet;
@@ -21,6 +19,8 @@ type Group<'a> = (Vec<&'a str>, &'a str, &'a str);
 #[derive(Default)]
 struct Rates {
     is_baseline: bool,
+    /// Whether the figures compare these judgements: of several judges of some answers they take the first.
+    is_compared: bool,
     raw: Vec<f64>,
     controlled: Vec<f64>,
 }
@@ -29,7 +29,7 @@ struct Rates {
 pub fn sentences(answers: &[AnswerSet], figures: &[(Figure, Differences)]) -> Vec<String> {
     let mut groups: IndexMap<Group<'_>, IndexMap<&str, Rates>> = IndexMap::new();
     for set in answers {
-        for judgement in &set.judgements {
+        for (at, judgement) in set.judgements.iter().enumerate() {
             let (Some(raw), Some(controlled)) = (judgement.line.win_rate, judgement.line.length_controlled_winrate)
             else {
                 continue;
@@ -38,18 +38,12 @@ pub fn sentences(answers: &[AnswerSet], figures: &[(Figure, Differences)]) -> Ve
             let arms = groups.entry((column, &judgement.annotator, &judgement.reference)).or_default();
             let rates = arms.entry(&set.place.arm).or_default();
             rates.is_baseline = set.place.is_baseline;
+            rates.is_compared = at == 0 && (rates.is_compared || rates.raw.is_empty());
             rates.raw.push(raw);
             rates.controlled.push(controlled);
         }
     }
-    let mut seen: HashSet<&[&str]> = HashSet::new();
-    let mut sentences = Vec::new();
-    for ((column, ..), arms) in &groups {
-        // Only the first judge of some answers has its figures compared.
-        let compared = if seen.insert(column) { figures } else { &[] };
-        sentences.extend(of_group(column, arms, compared));
-    }
-    sentences
+    groups.iter().flat_map(|((column, ..), arms)| of_group(column, arms, figures)).collect()
 }
 
 /// The difference of an arm as the comparison has it: `+5.3 [2.1, 8.5]`.
@@ -65,6 +59,7 @@ fn of_group(column: &[&str], arms: &IndexMap<&str, Rates>, figures: &[(Figure, D
     let sentence = |(arm, rates): (&&str, &Rates)| {
         let difference = |of: fn(&Rates) -> &Vec<f64>| Some(mean(of(rates))? - mean(of(base))?);
         let (raw, controlled) = (difference(|rates| &rates.raw)?, difference(|rates| &rates.controlled)?);
+        let figures = if rates.is_compared && base.is_compared { figures } else { &[] };
         let text = |measure, difference| compared(figures, measure, column, arm).unwrap_or_else(|| signed(difference));
         Some(format!(
             "{arm} against {baseline}{place}: {} points by win rate, {} at equal length.",
@@ -89,6 +84,7 @@ mod tests {
     fn differences_stand_side_by_side() {
         let rates = |is_baseline, raw: &[f64], controlled: &[f64]| Rates {
             is_baseline,
+            is_compared: true,
             raw: raw.to_vec(),
             controlled: controlled.to_vec(),
         };

@@ -104,6 +104,7 @@ fn write(job: &Job, params: &ReportParams, runs: &[Run], answers: &[AnswerSet]) 
     let differences = differences(&figures, params);
     let mut notes = sentences::of_missing(missing);
     notes.extend(sentences::notes(&figures, params));
+    notes.extend(sentences::of_judges(answers));
     let figures: Vec<(Figure, Differences)> = figures.into_iter().zip(differences).collect();
     let report = ReportFile::new(Material {
         params,

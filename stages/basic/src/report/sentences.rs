@@ -10,6 +10,7 @@ use neftpipe_protocol::request::Missing;
 use neftpipe_protocol::training::SharedSteps;
 use serde::Serialize;
 
+use super::collect::AnswerSet;
 use super::figures::Figure;
 use super::lineage::Role;
 use super::measures::Subject;
@@ -174,6 +175,16 @@ pub fn notes(figures: &[Figure], params: &ReportParams) -> Vec<String> {
         ));
     }
     notes
+}
+
+/// What a reader must bear in mind of the judges: differences are between verdicts of the first judge of each arm.
+pub fn of_judges(answers: &[AnswerSet]) -> Option<String> {
+    let first = |set: &'_ AnswerSet| set.judgements.first().map(|judgement| judgement.annotator.clone());
+    let judges: IndexSet<String> = answers.iter().filter_map(first).collect();
+    (judges.len() > 1).then(|| {
+        let judges = judges.into_iter().collect::<Vec<_>>().join(", ");
+        format!("Not all arms had the same judge ({judges}): a difference between what two of them preferred is also one of judges.")
+    })
 }
 
 fn no_baseline(params: &ReportParams) -> String {

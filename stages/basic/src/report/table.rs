@@ -11,14 +11,14 @@ use serde::Serialize;
 use super::drawing::Axis;
 use super::figures::Figure;
 use super::file::{Arm, ArmFigure, FigureFile, ReplicateMean, ReportFile};
-use super::measures::{LC_WIN_RATE, WIN_RATE};
+use super::measures::{LC_WIN_RATE, Subject, WIN_RATE};
 use super::place::column_name;
 use super::sentences::{number, with_unit};
 use super::statistics::{Difference, Differences};
 
 /// How length-controlled win rates are written; verdicts have them in percent.
 const LENGTH_CONTROLLED: Quantity<'static> =
-    Quantity { unit: "points", scale: 1.0, decimals: 1, better: Some(Better::Higher) };
+    Quantity { unit: "%", scale: 1.0, decimals: 1, better: Some(Better::Higher) };
 
 /// The arms of one column of the report.
 #[derive(Debug, Serialize)]
@@ -108,9 +108,10 @@ pub fn table(report: &ReportFile<'_>, figures: &[(Figure, Differences)], members
 fn of_figure<'a>(figure: &Figure, file: &'a FigureFile) -> (Heading, IndexMap<&'a str, Cell>) {
     let means = file.arms.values().flat_map(|arm| arm.replicates.iter().map(|run| run.mean).chain([arm.mean]));
     let axis = Axis::around(means);
+    let quantity = of_means(figure);
     let heading = Heading {
         text: figure.heading.clone(),
-        unit: figure.quantity.unit,
+        unit: quantity.unit,
         about: format!("{}. {}", figure.title, figure.about),
         is_compared: figure.measure.is_compared,
     };
@@ -120,11 +121,19 @@ fn of_figure<'a>(figure: &Figure, file: &'a FigureFile) -> (Heading, IndexMap<&'
         let cell = Cell {
             difference: compared,
             finding: difference.map(|found| found.judged.finding),
-            ..described(arm.mean, &arm.replicates, &figure.quantity, &axis)
+            ..described(arm.mean, &arm.replicates, &quantity, &axis)
         };
         (name.as_str(), cell)
     };
     (heading, file.arms.iter().map(cell).collect())
+}
+
+/// How means are written: differences of win rates are points, win rates are percent.
+fn of_means(figure: &Figure) -> Quantity<'static> {
+    match figure.measure.subject {
+        Subject::Preference => Quantity { unit: "%", ..figure.quantity },
+        _ => figure.quantity,
+    }
 }
 
 /// The win rates at equal length beside a figure of win rates, where verdicts have a rate without what each prompt

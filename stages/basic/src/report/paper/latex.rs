@@ -28,8 +28,12 @@ fn one(report: &ReportFile<'_>, column: &str, table: &Table, chosen: &[usize], n
     let names = heading(|heading| two_lines(&heading.text).0.to_owned());
     let sets = heading(|heading| two_lines(&heading.text).1.to_owned());
     let units = heading(|heading| if heading.unit.is_empty() { String::new() } else { format!("({})", heading.unit) });
+    // A page holds seven figures with their intervals only where they stand closer.
+    let spacing = if chosen.len() > 5 { "\\setlength{\\tabcolsep}{3pt}\n" } else { "" };
+    let lines: String =
+        [sets, units].iter().filter(|line| !is_blank(line)).map(|line| format!("{line} \\\\\n")).collect();
     let mut text = format!(
-        "\n\\begin{{table*}}\n\\centering\n\\small\n\\caption{{{}}}\n\\label{{tab:arms-{number}}}\n\\begin{{tabular}}{{l{}}}\n\\toprule\nArm{names} \\\\\n{sets} \\\\\n{units} \\\\\n\\midrule\n",
+        "\n\\begin{{table*}}\n\\centering\n\\small\n{spacing}\\caption{{{}}}\n\\label{{tab:arms-{number}}}\n\\begin{{tabular}}{{l{}}}\n\\toprule\nArm{names} \\\\\n{lines}\\midrule\n",
         caption(report, column, table, chosen),
         "r".repeat(chosen.len()),
     );
@@ -52,6 +56,11 @@ fn one(report: &ReportFile<'_>, column: &str, table: &Table, chosen: &[usize], n
     }
     text.push_str("\\bottomrule\n\\end{tabular}\n\\end{table*}\n");
     text
+}
+
+/// Whether a line of a table has empty cells alone.
+fn is_blank(line: &str) -> bool {
+    line.chars().all(|letter| matches!(letter, ' ' | '&'))
 }
 
 fn caption(report: &ReportFile<'_>, column: &str, table: &Table, chosen: &[usize]) -> String {

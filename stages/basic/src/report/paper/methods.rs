@@ -12,6 +12,7 @@ use crate::report::measures::LC_WIN_RATE;
 use crate::report::place::display;
 use crate::report::sentences::of_steps;
 use crate::report::statistics::SEED;
+use crate::report::verdicts::Calibration;
 
 /// The whole file.
 pub fn methods(report: &ReportFile<'_>) -> String {
@@ -59,7 +60,8 @@ fn comparisons(report: &ReportFile<'_>) -> String {
         );
     }
     let params = serde_json::to_value(report.axes).unwrap_or_default();
-    for (name, value) in leaves(&params).into_iter().filter(|(_, value)| !value.is_null()) {
+    let is_said = |value: &serde_json::Value| !value.is_null() && value.as_object().is_none_or(|map| !map.is_empty());
+    for (name, value) in leaves(&params).into_iter().filter(|(_, value)| is_said(value)) {
         _ = writeln!(text, "  report {name}: {}", display(value));
     }
     for figure in report.figures.iter().filter(|figure| figure.is_compared) {
@@ -78,6 +80,14 @@ fn judges(report: &ReportFile<'_>) -> String {
         let judgement = file.judgement;
         let caution = judgement.caution.as_ref().map_or(String::new(), |caution| format!(" ({caution})"));
         _ = writeln!(text, "  {}: {} against {}{caution}", file.stage, judgement.annotator, judgement.reference);
+        if let Some(Calibration { annotator, n, rate, kappa }) = &judgement.calibration {
+            let kappa = kappa.map_or(String::new(), |kappa| format!(", kappa {kappa:.2}"));
+            _ = writeln!(
+                text,
+                "    agrees with {annotator} on {:.0}% of {n} published comparisons{kappa}",
+                100.0 * rate
+            );
+        }
     }
     text
 }

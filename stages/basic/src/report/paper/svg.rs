@@ -3,8 +3,10 @@
 use std::fmt::Write;
 
 use super::canvas::{Anchor, Canvas, Colour, Shape, Stroke};
+use super::font;
 
-/// Arimo has the widths of Helvetica and Arial, so that the drawing looks alike with any of them.
+/// Arimo has the widths of Helvetica and Arial, so that the drawing looks alike with any of them. Where there is none of them
+/// the letters of another are set to the same width, or names would run out of the drawing.
 const FAMILY: &str = "Arimo, Helvetica, Arial, 'Liberation Sans', sans-serif";
 
 /// The drawing as a file.
@@ -50,12 +52,21 @@ fn element(shape: &Shape) -> String {
                 Anchor::End => "end",
             };
             format!(
-                "<text x=\"{x}\" y=\"{y}\" font-size=\"{}\" text-anchor=\"{anchor}\" fill=\"{}\"{turn}>{}</text>",
+                "<text x=\"{x}\" y=\"{y}\" font-size=\"{}\" text-anchor=\"{anchor}\"{} fill=\"{}\"{turn}>{}</text>",
                 number(*size),
+                length(text, *size),
                 hex(*colour),
                 escape(text)
             )
         }
+    }
+}
+
+/// The width of a text, where all its letters are known.
+fn length(text: &str, size: f64) -> String {
+    match text.chars().count() > 1 && text.chars().all(font::is_known) {
+        true => format!(" textLength=\"{}\" lengthAdjust=\"spacingAndGlyphs\"", number(font::width(text, size))),
+        false => String::new(),
     }
 }
 
