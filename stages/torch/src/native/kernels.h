@@ -41,12 +41,12 @@ struct Kernels {
   void (*attend_backward)(const Row& row, const void* qkv, const void* mixed, const float* sums, int64_t stride,
                           const void* dmixed, void* dqkv, float* room);
 
-  // x · w / √(mean(x²) + eps) of rows [rows, width].
-  void (*rms_norm)(const void* x, const void* w, void* y, int64_t rows, int64_t width, float eps);
+  // x · w / √(mean(x²) + eps) of rows [rows, width]; x is the residual stream, which is in f32.
+  void (*rms_norm)(const float* x, const void* w, void* y, int64_t rows, int64_t width, float eps);
 
-  // dx = dy + the norm's gradient for x from that of its output, `dnormed`.
-  void (*rms_norm_backward)(const void* dy, const void* dnormed, const void* x, const void* w, void* dx, int64_t rows,
-                            int64_t width, float eps);
+  // dx = dy + the norm's gradient for x from that of its output, `dnormed`; all but that and w in f32.
+  void (*rms_norm_backward)(const float* dy, const void* dnormed, const float* x, const void* w, float* dx,
+                            int64_t rows, int64_t width, float eps);
 
   // Turns the first `heads` heads of rows [rows, width] in place, dimension i with i + dim/2, by angles [rows, dim/2];
   // `turn` is −1 for the way back.

@@ -18,13 +18,11 @@ constexpr kernels::Kernels of() {
          void* dqkv, float* room) {
         attend_backward(row, (const T*)qkv, (const T*)mixed, sums, stride, (const T*)dmixed, (T*)dqkv, room);
       },
-      [](const void* x, const void* w, void* y, int64_t rows, int64_t width, float eps) {
-        rms_norm((const T*)x, (const T*)w, (T*)y, rows, width, eps);
+      [](const float* x, const void* w, void* y, int64_t rows, int64_t width, float eps) {
+        rms_norm(x, (const T*)w, (T*)y, rows, width, eps);
       },
-      [](const void* dy, const void* dnormed, const void* x, const void* w, void* dx, int64_t rows, int64_t width,
-         float eps) {
-        rms_norm_backward((const T*)dy, (const T*)dnormed, (const T*)x, (const T*)w, (T*)dx, rows, width, eps);
-      },
+      [](const float* dy, const void* dnormed, const float* x, const void* w, float* dx, int64_t rows, int64_t width,
+         float eps) { rms_norm_backward(dy, (const T*)dnormed, x, (const T*)w, dx, rows, width, eps); },
       [](void* x, const float* cos, const float* sin, int64_t rows, int64_t width, int64_t heads, int64_t dim,
          float turn) { rotate((T*)x, cos, sin, rows, width, heads, dim, turn); },
       [](const void* both, void* inner, int64_t rows, int64_t width) { gate((const T*)both, (T*)inner, rows, width); },

@@ -112,7 +112,8 @@ pub fn product(x: &Tensor, weight: &Tensor, added: Option<&Tensor>) -> Tensor {
     taken(unsafe { neftpipe_product(x.as_ptr(), weight.as_ptr(), pointer(added)) })
 }
 
-/// x + o(attention(norm(x))), causal within each row, with the adapters of q, k, v and o.
+/// x + o(attention(norm(x))), causal within each row, with the adapters of q, k, v and o. x is in f32, whatever the weights
+/// are in.
 pub fn attention_half(x: &Tensor, half: &Half<'_>, adapters: [Factors<'_>; 4], rows: &Layout<'_>) -> Tensor {
     let adapters = pointers(&adapters);
     // SAFETY: the pointers are those of living tensors and slices; the lists have the lengths that the C++ reads.
@@ -134,7 +135,7 @@ pub fn attention_half(x: &Tensor, half: &Half<'_>, adapters: [Factors<'_>; 4], r
     })
 }
 
-/// x + down(silu(gate(norm(x)))∘up(norm(x))), with the adapters of gate, up and down.
+/// x + down(silu(gate(norm(x)))∘up(norm(x))), with the adapters of gate, up and down. x is in f32.
 pub fn mlp_half(x: &Tensor, half: &Half<'_>, adapters: [Factors<'_>; 3]) -> Tensor {
     let adapters = pointers(&adapters);
     // SAFETY: as above.

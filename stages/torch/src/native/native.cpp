@@ -101,12 +101,13 @@ void multiply(const kernels::Product& it) {
   });
 }
 
-// x·Wᵀ; plus low·Bᵀ and what is added, where they are defined. In bf16 the sum is rounded once where the processor
-// multiplies pairs, and low·Bᵀ by itself elsewhere.
+// x·Wᵀ; plus low·Bᵀ and what is added, where they are defined: in the format of what is added, else of x. In bf16 the
+// sum is rounded once where the processor multiplies pairs, and low·Bᵀ by itself elsewhere.
 Tensor product(const Tensor& x, const Tensor& weight, const Tensor& low = {}, const Tensor& b = {},
                const Tensor& added = {}) {
+  const auto format = added.defined() ? added.scalar_type() : x.scalar_type();
   if (has_pairs(x)) {
-    const Tensor y = at::empty({x.size(0), weight.size(0)}, x.options());
+    const Tensor y = at::empty({x.size(0), weight.size(0)}, x.options().dtype(format));
     const auto second = low.defined() ? factors(low, b) : kernels::Factors{};
     multiply({y.size(0),
               y.size(1),
@@ -114,9 +115,10 @@ Tensor product(const Tensor& x, const Tensor& weight, const Tensor& low = {}, co
               added.defined() ? added.const_data_ptr() : nullptr,
               y.mutable_data_ptr(),
               y.stride(0),
-              false});
+              format == at::kFloat});
     return y;
   }
+  if (format != x.scalar_type()) return product(x, weight, low, b).to(format).add_(added);
   const bool here = has_onednn(x);
   Tensor also = added;
   if (low.defined()) also = product(low, b, {}, {}, added);
@@ -161,6 +163,10 @@ struct Numbers {
   const void* operator[](int64_t row) const { return from(row, 0); }
   void* at(int64_t row) const { return const_cast<void*>((*this)[row]); }
 };
+
+// Rows of the residual stream or its gradient from `row` on: [N, hidden] in f32 whatever the weights' format, so that
+// what each half adds to it is not lost in its rounding.
+const float* stream(const Tensor& x, int64_t row) { return x.const_data_ptr<float>() + row * x.size(1); }
 
 // ---- Projections with adapters --------------------------------------------------------------------------------------
 
@@ -317,10 +323,10 @@ variable_list present(const std::vector<Maybe>& tensors) {
 
 // x · w / √(mean(x²) + eps) over the last axis of [N, width].
 Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
-  const Tensor y = at::empty_like(x);
-  const auto& kernel = kernels_for(x);
+  const Tensor y = at::empty(x.sizes(), weight.options());
+  const auto& kernel = kernels_for(y);
   at::parallel_for(0, x.size(0), GRAIN, [&](int64_t first, int64_t end) {
-    kernel.rms_norm(Numbers{x}[first], weight.const_data_ptr(), Numbers{y}.at(first), end - first, x.size(1), eps);
+    kernel.rms_norm(stream(x, first), weight.const_data_ptr(), Numbers{y}.at(first), end - first, x.size(1), eps);
   });
   return y;
 }
@@ -328,10 +334,10 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
 // The gradient of x where y = x + f(norm(x)), from those of y and of norm(x).
 Tensor input_gradient(const Tensor& dy, const Tensor& dnormed, const Tensor& x, const Tensor& norm, double eps) {
   const Tensor dx = at::empty_like(x);
-  const auto& kernel = kernels_for(x);
+  const auto& kernel = kernels_for(dnormed);
   at::parallel_for(0, x.size(0), GRAIN, [&](int64_t first, int64_t end) {
-    kernel.rms_norm_backward(Numbers{dy}[first], Numbers{dnormed}[first], Numbers{x}[first], norm.const_data_ptr(),
-                             Numbers{dx}.at(first), end - first, x.size(1), eps);
+    kernel.rms_norm_backward(stream(dy, first), Numbers{dnormed}[first], stream(x, first), norm.const_data_ptr(),
+                             dx.mutable_data_ptr<float>() + first * x.size(1), end - first, x.size(1), eps);
   });
   return dx;
 }
@@ -462,8 +468,9 @@ struct AttentionHalf : Function<AttentionHalf> {
     const Tensor dy = received[0].contiguous();
 
     Tensor dlow_o, dlow;
-    const Tensor dmixed = write.backward(dy, dlow_o, true);
-    const auto found_o = write.gradients(mixed, dy, low_o, dlow_o);
+    const Tensor written = dy.to(mixed.scalar_type());
+    const Tensor dmixed = write.backward(written, dlow_o, true);
+    const auto found_o = write.gradients(mixed, written, low_o, dlow_o);
     const Tensor dqkv = attend_backward(dmixed, qkv, mixed, sums, layout);
     rotate_(dqkv, cos, sin, layout.heads, -1);
 
@@ -508,8 +515,9 @@ struct MlpHalf : Function<MlpHalf> {
     const Tensor dy = received[0].contiguous();
 
     Tensor dlow_d, dlow, inner;
-    const Tensor dboth = gated_backward(write.backward(dy, dlow_d, true), both, inner);
-    const auto found_d = write.gradients(inner, dy, low_d, dlow_d);
+    const Tensor written = dy.to(both.scalar_type());
+    const Tensor dboth = gated_backward(write.backward(written, dlow_d, true), both, inner);
+    const auto found_d = write.gradients(inner, written, low_d, dlow_d);
 
     const bool wants_input = ctx->needs_input_grad(0);
     const Tensor dnormed = read.backward(dboth, dlow, wants_input);

@@ -135,15 +135,17 @@ inline void add(Sums& sums, const uint16_t* const left[ROWS], int64_t depth, con
 // What is added to 16 sums and where they go.
 inline void finish(const Product& it, __m512 sums, int64_t row, int64_t column, int64_t columns) {
   const __mmask16 there = first_16(columns);
+  const int64_t place = row * it.out_stride + column;
   if (it.f32) {
-    return _mm512_mask_storeu_ps(static_cast<float*>(it.out) + row * it.out_stride + column, there, sums);
+    if (it.added) sums += _mm512_maskz_loadu_ps(there, static_cast<const float*>(it.added) + place);
+    return _mm512_mask_storeu_ps(static_cast<float*>(it.out) + place, there, sums);
   }
   if (it.added) {
-    const auto added = _mm256_maskz_loadu_epi16(there, at(it.added, row * it.out_stride + column));
-    sums = _mm512_add_ps(sums, (__m512)_mm512_slli_epi32(_mm512_cvtepu16_epi32(added), 16));
+    const auto added = _mm256_maskz_loadu_epi16(there, at(it.added, place));
+    sums += (__m512)_mm512_slli_epi32(_mm512_cvtepu16_epi32(added), 16);
   }
   const auto rounded = (__m256i)_mm512_cvtneps_pbh(sums);
-  _mm256_mask_storeu_epi16(static_cast<uint16_t*>(it.out) + row * it.out_stride + column, there, rounded);
+  _mm256_mask_storeu_epi16(static_cast<uint16_t*>(it.out) + place, there, rounded);
 }
 
 // Rows [first, end) of a panel that is so many vectors wide.

@@ -7,8 +7,7 @@
 namespace {
 
 // 1/√(mean(x²) + eps).
-template <typename T>
-float inverse_root_mean_square(const T* x, int64_t width, float eps) {
+inline float inverse_root_mean_square(const float* x, int64_t width, float eps) {
   Floats squares = {};
   for (int64_t i = 0; i < width; i += COUNT) {
     const Floats here = load(x + i, width - i);
@@ -18,7 +17,7 @@ float inverse_root_mean_square(const T* x, int64_t width, float eps) {
 }
 
 template <typename T>
-void rms_norm(const T* x, const T* w, T* y, int64_t rows, int64_t width, float eps) {
+void rms_norm(const float* x, const T* w, T* y, int64_t rows, int64_t width, float eps) {
   for (int64_t row = 0; row < rows; row++, x += width, y += width) {
     const float r = inverse_root_mean_square(x, width, eps);
     for (int64_t i = 0; i < width; i += COUNT) {
@@ -29,8 +28,8 @@ void rms_norm(const T* x, const T* w, T* y, int64_t rows, int64_t width, float e
 
 // With r = 1/√(mean(x²) + eps) and g = w∘dnormed: dx = dy + r·g − x·r³·(g·x)/width.
 template <typename T>
-void rms_norm_backward(const T* dy, const T* dnormed, const T* x, const T* w, T* dx, int64_t rows, int64_t width,
-                       float eps) {
+void rms_norm_backward(const float* dy, const T* dnormed, const float* x, const T* w, float* dx, int64_t rows,
+                       int64_t width, float eps) {
   for (int64_t row = 0; row < rows; row++, dy += width, dnormed += width, x += width, dx += width) {
     const float r = inverse_root_mean_square(x, width, eps);
     Floats dots = {};
