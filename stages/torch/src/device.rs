@@ -4,7 +4,8 @@ use neftpipe_protocol::Failure;
 use neftpipe_protocol::artifact::Metrics;
 use neftpipe_protocol::params::{Device as Asked, Precision};
 use serde_json::Value;
-use tch::{Cuda, Device, Kind};
+use tch::kind::Element;
+use tch::{Cuda, Device, Kind, Tensor};
 
 use crate::cuda_library::{self, CudaLibrary};
 use crate::native;
@@ -77,6 +78,15 @@ impl Devices {
 pub fn settle(device: Device, deterministic: bool) {
     if deterministic && device.is_cuda() {
         native::be_deterministic();
+    }
+}
+
+/// Values [n] on a device. To a GPU they go without the host waiting, as a step has many such and none of them is looked at.
+pub fn upload<T: Element>(values: &[T], device: Device) -> Tensor {
+    let values = Tensor::from_slice(values);
+    match device {
+        Device::Cuda(index) => native::to_gpu(&values, index),
+        _ => values,
     }
 }
 

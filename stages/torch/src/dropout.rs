@@ -7,6 +7,7 @@
 use neftpipe_protocol::random::RandomStream;
 use tch::{Device, Kind, Tensor};
 
+use crate::device::upload;
 use crate::model::{AdapterInput, Place};
 
 /// The dropout of one optimizer step.
@@ -45,7 +46,7 @@ impl PassDropout {
         for &(row, tokens) in &self.rows {
             self.step.draw(row, place, tokens * width as usize, &mut values);
         }
-        Tensor::from_slice(&values).view([-1, width]).to_device(device).to_kind(kind)
+        upload(&values, device).view([-1, width]).to_kind(kind)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Rows of tokens of different lengths, one after the other without padding.
 
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
+
+use crate::device::upload;
 
 /// So many rows, flat: their ids and each token's position in its row.
 pub struct Rows {
@@ -19,7 +21,7 @@ impl Rows {
             ids.extend(row.iter().map(|&id| i64::from(id)));
             positions.extend(0..row.len() as i64);
         }
-        let tensor = |values: &[i64]| Tensor::from_slice(values).to_device(device);
+        let tensor = |values: &[i64]| upload(values, device);
         Self { lengths, ids: tensor(&ids), positions: tensor(&positions) }
     }
 
@@ -53,6 +55,6 @@ impl Rows {
                 Some(*end - 1)
             })
             .collect();
-        Tensor::from_slice(&ends).to_kind(Kind::Int64).to_device(self.ids.device())
+        upload(&ends, self.ids.device())
     }
 }

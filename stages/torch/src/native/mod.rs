@@ -30,6 +30,7 @@ unsafe extern "C" {
         weight_decay: f64,
         eps: f64,
     ) -> bool;
+    fn neftpipe_to_gpu(values: *const C_tensor, index: i64) -> *mut C_tensor;
     fn neftpipe_gpu_peak_bytes(index: i64) -> i64;
     fn neftpipe_product(x: *const C_tensor, weight: *const C_tensor, added: *const C_tensor) -> *mut C_tensor;
     fn neftpipe_attention_half(
@@ -104,6 +105,12 @@ pub fn use_level(width: i64) -> bool {
 pub fn gpu_peak_bytes(index: usize) -> Option<u64> {
     // SAFETY: it takes a number, and refuses one that names no GPU.
     u64::try_from(unsafe { neftpipe_gpu_peak_bytes(index as i64) }).ok()
+}
+
+/// Values of the host on a GPU, from pinned memory and without waiting for the copy.
+pub fn to_gpu(values: &Tensor, index: usize) -> Tensor {
+    // SAFETY: the pointer is that of a living tensor; libtorch refuses a number that names no GPU.
+    taken(unsafe { neftpipe_to_gpu(values.as_ptr(), index as i64) })
 }
 
 /// x·Wᵀ, plus what is added, for a weight that is not trained; the sum is rounded once.

@@ -604,6 +604,14 @@ bool neftpipe_adamw(const Tensor* const* weights, const Tensor* const* gradients
   return done != nullptr;
 }
 
+// The values on a GPU, from pinned memory: the copy is queued and the host goes on.
+Tensor* neftpipe_to_gpu(const Tensor* values, int64_t index) {
+  return guarded([&] {
+    const at::Device gpu(at::kCUDA, static_cast<c10::DeviceIndex>(index));
+    return values->pin_memory().to(gpu, values->scalar_type(), /*non_blocking=*/true);
+  });
+}
+
 bool neftpipe_use_level(int64_t width) { return kernels::use_level(width); }
 
 // -1 where there is no such GPU.

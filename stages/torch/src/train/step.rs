@@ -11,6 +11,7 @@ use tch::{Kind, Tensor};
 
 use super::data::{Row, Split};
 use super::loss::{Wanted, cross_entropy};
+use crate::device::upload;
 use crate::dropout::{PassDropout, StepDropout};
 use crate::model::{AdapterInput, Llama, Rows};
 use crate::neft::StepNoise;
@@ -172,7 +173,7 @@ fn add_noise(model: &Llama, embedded: Tensor, micro: &MicroBatch<'_>, noise: &St
     for (place, sign, row) in micro {
         noise.draw(*place, row.ids.len(), width, *sign, &mut values);
     }
-    let values = Tensor::from_slice(&values).view_as(&embedded).to_device(model.device());
+    let values = upload(&values, model.device()).view_as(&embedded);
     // Drawn in f32, cast after.
     embedded + values.to_kind(model.kind())
 }
@@ -187,7 +188,7 @@ pub fn supervised<'a>(rows: impl Iterator<Item = &'a Row<'a>>, device: tch::Devi
         }
         start += row.ids.len();
     }
-    (Tensor::from_slice(&places).to_device(device), Tensor::from_slice(&targets).to_device(device))
+    (upload(&places, device), upload(&targets, device))
 }
 
 #[cfg(test)]

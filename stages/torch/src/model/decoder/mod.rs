@@ -12,6 +12,7 @@ mod team;
 use tch::{Kind, Tensor};
 
 use super::{Cache, Llama};
+use crate::device::upload;
 pub(super) use board::floats;
 use step::Step;
 
@@ -33,7 +34,7 @@ impl<'a> Decoder<'a> {
         match &self.step {
             Some(step) => step.decode(ids, cache),
             None => {
-                let hidden = self.model.decode(&Tensor::from_slice(ids).to_device(self.model.device()), cache);
+                let hidden = self.model.decode(&upload(ids, self.model.device()), cache);
                 tch::no_grad(|| self.model.logits(&hidden).to_kind(Kind::Float))
             }
         }
