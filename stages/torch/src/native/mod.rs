@@ -46,6 +46,7 @@ unsafe extern "C" {
         heads: *const i64,
         eps: f64,
         scaling: f64,
+        seen: *mut *mut C_tensor,
     ) -> *mut C_tensor;
     fn neftpipe_mlp_half(
         x: *const C_tensor,
@@ -122,6 +123,28 @@ pub fn product(x: &Tensor, weight: &Tensor, added: Option<&Tensor>) -> Tensor {
 /// x + o(attention(norm(x))), causal within each row, with the adapters of q, k, v and o. x is in f32, whatever the weights
 /// are in.
 pub fn attention_half(x: &Tensor, half: &Half<'_>, adapters: [Factors<'_>; 4], rows: &Layout<'_>) -> Tensor {
+    half_of_attention(x, half, adapters, rows, ptr::null_mut())
+}
+
+/// The same, and the rotated queries and keys and the values of all tokens [N, (H + 2K)·D], for a cache.
+pub fn attention_half_seen(
+    x: &Tensor,
+    half: &Half<'_>,
+    adapters: [Factors<'_>; 4],
+    rows: &Layout<'_>,
+) -> (Tensor, Tensor) {
+    let mut seen = ptr::null_mut();
+    let y = half_of_attention(x, half, adapters, rows, &mut seen);
+    (y, taken(seen))
+}
+
+fn half_of_attention(
+    x: &Tensor,
+    half: &Half<'_>,
+    adapters: [Factors<'_>; 4],
+    rows: &Layout<'_>,
+    seen: *mut *mut C_tensor,
+) -> Tensor {
     let adapters = pointers(&adapters);
     // SAFETY: the pointers are those of living tensors and slices; the lists have the lengths that the C++ reads.
     taken(unsafe {
@@ -138,6 +161,7 @@ pub fn attention_half(x: &Tensor, half: &Half<'_>, adapters: [Factors<'_>; 4], r
             rows.heads.as_ptr(),
             half.eps,
             half.scaling,
+            seen,
         )
     })
 }

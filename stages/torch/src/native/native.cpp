@@ -431,11 +431,12 @@ Tensor attend_backward(const Tensor& dmixed, const Tensor& qkv, const Tensor& mi
 }
 
 // x + o(attention(norm(x))). Of each token it keeps x, the rotated queries and keys, the values and the mixed values.
+// `seen` gets the rotated queries and keys and the values [N, width] where it is not null.
 struct AttentionHalf : Function<AttentionHalf> {
   static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& norm, const Tensor& qkv_weight,
                         const Maybe& aq, const Maybe& bq, const Maybe& ak, const Maybe& bk, const Maybe& av,
                         const Maybe& bv, const Tensor& o_weight, const Maybe& ao, const Maybe& bo, const Tensor& cos,
-                        const Tensor& sin, Layout layout, double eps, double scaling) {
+                        const Tensor& sin, Layout layout, double eps, double scaling, Tensor* seen) {
     const auto [queries, keys, dim] = layout.heads;
     const Adapted read(qkv_weight, present({aq, bq, ak, bk, av, bv}), {queries * dim, keys * dim, keys * dim}, scaling);
     const Adapted write(o_weight, present({ao, bo}), {o_weight.size(0)}, scaling);
@@ -443,6 +444,7 @@ struct AttentionHalf : Function<AttentionHalf> {
     const Tensor qkv = read.forward(rms_norm(x, norm, eps), low);
     rotate_(qkv, cos, sin, layout.heads, 1);
     const Tensor mixed = attend(qkv, layout, sums);
+    if (seen) *seen = qkv;
     const Tensor y = write.forward(mixed, low_o, x);
     ctx->save_for_backward(
         {x, norm, qkv_weight, read.a, read.b, o_weight, write.a, write.b, cos, sin, low, low_o, qkv, mixed, sums});
@@ -480,7 +482,7 @@ struct AttentionHalf : Function<AttentionHalf> {
     const Tensor dx = wants_input ? input_gradient(dy, dnormed, x, norm, eps) : Tensor();
     const Tensor none;
     return {dx,   none,         none,         found[0].a, found[0].b, found[1].a, found[1].b, found[2].a, found[2].b,
-            none, found_o[0].a, found_o[0].b, none,       none,       none,       none,       none};
+            none, found_o[0].a, found_o[0].b, none,       none,       none,       none,       none,       none};
   }
 };
 
@@ -628,15 +630,20 @@ Tensor* neftpipe_product(const Tensor* x, const Tensor* weight, const Tensor* ad
   return guarded([&] { return FrozenProduct::apply(*x, *weight, given(added)); });
 }
 
-// adapters: A and B of q, k, v and o. heads: H, K, D.
+// adapters: A and B of q, k, v and o. heads: H, K, D. `seen`, where it is not null, gets what AttentionHalf says.
 Tensor* neftpipe_attention_half(const Tensor* x, const Tensor* norm, const Tensor* qkv, const Tensor* o,
                                 const Tensor* const* adapters, const Tensor* cos, const Tensor* sin,
-                                const int64_t* lengths, size_t rows, const int64_t* heads, double eps, double scaling) {
+                                const int64_t* lengths, size_t rows, const int64_t* heads, double eps, double scaling,
+                                Tensor** seen) {
   return guarded([&] {
     const auto adapter = [&](int i) { return given(adapters[i]); };
-    return AttentionHalf::apply(*x, *norm, *qkv, adapter(0), adapter(1), adapter(2), adapter(3), adapter(4), adapter(5),
-                                *o, adapter(6), adapter(7), *cos, *sin,
-                                Layout{{lengths, lengths + rows}, {heads[0], heads[1], heads[2]}}, eps, scaling);
+    Tensor inside;
+    Tensor y = AttentionHalf::apply(*x, *norm, *qkv, adapter(0), adapter(1), adapter(2), adapter(3), adapter(4),
+                                    adapter(5), *o, adapter(6), adapter(7), *cos, *sin,
+                                    Layout{{lengths, lengths + rows}, {heads[0], heads[1], heads[2]}}, eps, scaling,
+                                    seen ? &inside : nullptr);
+    if (seen) *seen = new Tensor(inside);
+    return y;
   });
 }
 
