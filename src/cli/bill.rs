@@ -173,8 +173,7 @@ impl Bill {
 /// The most that some judges can come to, and what caps have to do with it. None where nothing tells.
 fn cost_text(judges: &[&Judging]) -> Option<String> {
     let most = judges.iter().map(|judging| judging.most_usd()).sum::<Option<f64>>()?;
-    let is_capped = |judging: &&&Judging| judging.count.is_none() || judging.uncapped_usd().is_some();
-    if !judges.iter().any(|judging| is_capped(&judging)) {
+    if judges.iter().all(|judging| judging.count.is_some() && judging.uncapped_usd().is_none()) {
         return Some(format!("at most ${most:.2}"));
     }
     let open = judges.iter().map(|judging| Some(judging.count?.cost?.open)).sum::<Option<f64>>();

@@ -322,8 +322,11 @@ impl Block {
             && self.is_plain()
         {
             // The residual stream stays in f32: in bf16 it would be rounded 60 times on its way through 30 blocks.
-            let keep = cache.map(|cache| move |k: &Tensor, v: &Tensor| cache.fill(layer, lengths, k, v));
-            return self.forward_natively(&x.to_kind(Kind::Float), lengths, config, angles, keep);
+            let (y, [k, v]) = self.forward_natively(&x.to_kind(Kind::Float), lengths, config, angles);
+            if let Some(cache) = cache {
+                cache.fill(layer, lengths, &k, &v);
+            }
+            return y;
         }
         let x = x.to_kind(self.qkv.kind());
         let normed = rms_norm(&x, &self.attention_norm, config.rms_norm_eps);
@@ -352,15 +355,14 @@ impl Block {
         }
     }
 
-    /// Both halves by kernels; keys and values [N, K, D] go to `keep`.
+    /// Both halves by kernels, and the keys and values [N, K, D].
     fn forward_natively(
         &self,
         x: &Tensor,
         lengths: &[i64],
         config: &LlamaConfig,
         angles: &Angles,
-        keep: Option<impl Fn(&Tensor, &Tensor)>,
-    ) -> Tensor {
+    ) -> (Tensor, [Tensor; 2]) {
         let Self { q, k, v, o, gate, up, down, .. } = self;
         // One configuration makes all adapters of a model.
         let adapter = self.projections().into_iter().find_map(|(_, it)| it.adapter.as_ref());
@@ -370,20 +372,12 @@ impl Block {
         let heads = [config.heads, config.kv_heads, config.head_dim];
         let rows = Layout { lengths, heads, cos: &cos, sin: &sin };
         let attention = half(&self.attention_norm, &self.qkv, &o.weight);
-        let adapters = [q, k, v, o].map(Linear::factors);
-        let x = match keep {
-            None => native::attention_half(x, &attention, adapters, &rows),
-            Some(keep) => {
-                let (y, seen) = native::attention_half_seen(x, &attention, adapters, &rows);
-                let queries = config.heads * config.head_dim;
-                let heads =
-                    seen.narrow(1, queries, seen.size()[1] - queries).view([-1, 2, config.kv_heads, config.head_dim]);
-                keep(&heads.select(1, 0), &heads.select(1, 1));
-                y
-            }
-        };
+        let (x, seen) = native::attention_half(x, &attention, [q, k, v, o].map(Linear::factors), &rows);
+        let heads = seen.view([-1, config.heads + 2 * config.kv_heads, config.head_dim]);
+        let keys = heads.narrow(1, config.heads, config.kv_heads);
+        let values = heads.narrow(1, config.heads + config.kv_heads, config.kv_heads);
         let mlp = half(&self.mlp_norm, &self.gate_up, &down.weight);
-        native::mlp_half(&x, &mlp, [gate, up, down].map(Linear::factors))
+        (native::mlp_half(&x, &mlp, [gate, up, down].map(Linear::factors)), [keys, values])
     }
 
     fn attend(&self, x: &Tensor, layer: usize, config: &LlamaConfig, angles: &Angles, context: &Context<'_>) -> Tensor {

@@ -1,9 +1,10 @@
 // Causal attention within a row (arXiv 1706.03762), forward and back, for one key head and the queries that share it.
 //
-// A block of queries meets all keys before its end at once: scores S = Q·Kᵀ, shares P = softmax(S), mixed values O =
-// P·V. Back, from the kept logarithm of each query's sum: P = exp(S − sum), dV = Pᵀ·dO, dP = dO·Vᵀ, dS = P∘(dP −
-// rowsum(dO∘O)), dQ = dS·K, dK = dSᵀ·Q. Rows and columns are filled up with zeros to whole tiles. Axes: T tokens, D
-// head dim, both filled up.
+// A block of queries meets all keys before its end at once.
+// There: scores S = Q·Kᵀ, shares P = softmax(S), mixed values O = P·V.
+// Back, from the kept logarithm of each query's sum: P = exp(S − sum), dV = Pᵀ·dO, dP = dO·Vᵀ,
+// dS = P∘(dP − rowsum(dO∘O)), dQ = dS·K, dK = dSᵀ·Q.
+// Rows and columns are filled up with zeros to whole tiles. Axes: T tokens, D head dim, both filled up.
 
 #pragma once
 

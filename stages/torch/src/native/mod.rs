@@ -120,34 +120,13 @@ pub fn product(x: &Tensor, weight: &Tensor, added: Option<&Tensor>) -> Tensor {
     taken(unsafe { neftpipe_product(x.as_ptr(), weight.as_ptr(), pointer(added)) })
 }
 
-/// x + o(attention(norm(x))), causal within each row, with the adapters of q, k, v and o. x is in f32, whatever the weights
-/// are in.
-pub fn attention_half(x: &Tensor, half: &Half<'_>, adapters: [Factors<'_>; 4], rows: &Layout<'_>) -> Tensor {
-    half_of_attention(x, half, adapters, rows, ptr::null_mut())
-}
-
-/// The same, and the rotated queries and keys and the values of all tokens [N, (H + 2K)·D], for a cache.
-pub fn attention_half_seen(
-    x: &Tensor,
-    half: &Half<'_>,
-    adapters: [Factors<'_>; 4],
-    rows: &Layout<'_>,
-) -> (Tensor, Tensor) {
+/// x + o(attention(norm(x))), causal within each row, with the adapters of q, k, v and o; and of all tokens the rotated
+/// queries and keys and the values [N, (H + 2K)·D], for a cache. x is in f32, whatever the weights are in.
+pub fn attention_half(x: &Tensor, half: &Half<'_>, adapters: [Factors<'_>; 4], rows: &Layout<'_>) -> (Tensor, Tensor) {
     let mut seen = ptr::null_mut();
-    let y = half_of_attention(x, half, adapters, rows, &mut seen);
-    (y, taken(seen))
-}
-
-fn half_of_attention(
-    x: &Tensor,
-    half: &Half<'_>,
-    adapters: [Factors<'_>; 4],
-    rows: &Layout<'_>,
-    seen: *mut *mut C_tensor,
-) -> Tensor {
     let adapters = pointers(&adapters);
     // SAFETY: the pointers are those of living tensors and slices; the lists have the lengths that the C++ reads.
-    taken(unsafe {
+    let y = taken(unsafe {
         neftpipe_attention_half(
             x.as_ptr(),
             half.norm.as_ptr(),
@@ -161,9 +140,10 @@ fn half_of_attention(
             rows.heads.as_ptr(),
             half.eps,
             half.scaling,
-            seen,
+            &mut seen,
         )
-    })
+    });
+    (y, taken(seen))
 }
 
 /// x + down(silu(gate(norm(x)))∘up(norm(x))), with the adapters of gate, up and down. x is in f32.

@@ -246,66 +246,36 @@ class Adapted {
         found.push_back({});
         continue;
       }
-      const Tensor da = at::empty({rank, x.size(1)}, x.options().dtype(at::kFloat));
-      over_tokens(dlow.narrow(1, first, rank), x, 0, x.size(1), [&](const Strip& strip) {
-        for (int64_t r = 0; r < rank; r++) {
-          std::copy_n(strip.row(r), strip.columns, da.mutable_data_ptr<float>() + r * da.size(1) + strip.first);
-        }
-      });
-      const Tensor db = at::empty({outputs, rank}, da.options());
-      over_tokens(low.narrow(1, first, rank), dy, output, outputs, [&](const Strip& strip) {
-        for (int64_t n = 0; n < strip.columns; n++) {
-          float* to = db.mutable_data_ptr<float>() + (strip.first + n) * rank;
-          for (int64_t r = 0; r < rank; r++) to[r] = strip.row(r)[n] * float(scaling_);
-        }
-      });
-      found.push_back({da, db});
+      const Tensor da = thin_product(dlow.narrow(1, first, rank), x, 0, x.size(1));
+      const Tensor db = thin_product(low.narrow(1, first, rank), dy, output, outputs).mul_(scaling_);
+      found.push_back({da, db.t()});
     }
     return found;
   }
 
  private:
-  // Some columns of a product.
-  struct Strip {
-    int64_t first, columns;
-    const float* numbers;
-    const float* row(int64_t r) const { return numbers + r * kernels::PANEL; }
-  };
-
-  // Calls with thinᵀ · wide [rank, columns] over all tokens, strip by strip, of columns of `wide` from `from` on.
-  template <typename Act>
-  static void over_tokens(const Tensor& thin, const Tensor& wide, int64_t from, int64_t columns, Act act) {
+  // thinᵀ · wide [rank, columns] over all tokens, of columns of `wide` from `first` on.
+  static Tensor thin_product(const Tensor& thin, const Tensor& wide, int64_t first, int64_t columns) {
+    constexpr int64_t STRIP = 64;
     const int64_t tokens = thin.size(0), rank = thin.size(1), filled = kernels::rounded_up(rank, 8);
-    const bool pairs = has_pairs(thin);
-    const auto& kernel = kernels_for(wide);
-    Tensor left;
-    if (pairs) {
-      left = thin.t().contiguous();
-    } else {
-      left = at::zeros({tokens, filled}, thin.options().dtype(at::kFloat));
-      left.narrow(1, 0, rank).copy_(thin);
+    const auto numbers = thin.options().dtype(at::kFloat);
+    if (has_pairs(thin)) {
+      const Tensor left = thin.t().contiguous(), out = at::empty({rank, columns}, numbers);
+      const void* right = Numbers{wide}.from(0, first);
+      const kernels::Factors part{left.const_data_ptr(), tokens, right, wide.size(1), tokens, false};
+      multiply({rank, columns, {part, {}}, nullptr, out.mutable_data_ptr(), columns, true});
+      return out;
     }
-    const int64_t strips = (columns + kernels::PANEL - 1) / kernels::PANEL;
-    at::parallel_for(0, strips, 1, [&](int64_t begin, int64_t end) {
-      thread_local std::vector<uint32_t> room;
-      thread_local std::vector<float> out;
-      out.resize(std::max<size_t>(out.size(), filled * kernels::PANEL));
-      for (int64_t strip = begin; strip < end; strip++) {
-        const int64_t first = strip * kernels::PANEL, count = std::min(kernels::PANEL, columns - first);
-        const void* numbers = Numbers{wide}.from(0, from + first);
-        if (pairs) {
-          const kernels::Factors part{left.const_data_ptr(), tokens, numbers, wide.size(1), tokens, false};
-          const kernels::Product it{rank, count, {part, {}}, nullptr, out.data(), kernels::PANEL, true};
-          room.resize(std::max<size_t>(room.size(), kernels::room_for(it)));
-          kernels::products()->pack(it, 0, room.data());
-          kernels::products()->multiply(it, 0, room.data(), 0, rank);
-        } else {
-          kernel.thin_product(left.const_data_ptr<float>(), numbers, wide.size(1), out.data(), kernels::PANEL, tokens,
-                              filled, count);
-        }
-        act({first, count, out.data()});
-      }
+    Tensor left = at::zeros({tokens, filled}, numbers);
+    left.narrow(1, 0, rank).copy_(thin);
+    const Tensor out = at::empty({filled, columns}, numbers);
+    const auto& kernel = kernels_for(wide);
+    at::parallel_for(0, (columns + STRIP - 1) / STRIP, 1, [&](int64_t from, int64_t to) {
+      const int64_t start = from * STRIP, count = std::min(to * STRIP, columns) - start;
+      kernel.thin_product(left.const_data_ptr<float>(), Numbers{wide}.from(0, first + start), wide.size(1),
+                          out.mutable_data_ptr<float>() + start, columns, tokens, filled, count);
     });
+    return out.narrow(0, 0, rank);
   }
 
   std::vector<Place> places_;
@@ -444,7 +414,7 @@ struct AttentionHalf : Function<AttentionHalf> {
     const Tensor qkv = read.forward(rms_norm(x, norm, eps), low);
     rotate_(qkv, cos, sin, layout.heads, 1);
     const Tensor mixed = attend(qkv, layout, sums);
-    if (seen) *seen = qkv;
+    *seen = qkv;
     const Tensor y = write.forward(mixed, low_o, x);
     ctx->save_for_backward(
         {x, norm, qkv_weight, read.a, read.b, o_weight, write.a, write.b, cos, sin, low, low_o, qkv, mixed, sums});
@@ -630,7 +600,7 @@ Tensor* neftpipe_product(const Tensor* x, const Tensor* weight, const Tensor* ad
   return guarded([&] { return FrozenProduct::apply(*x, *weight, given(added)); });
 }
 
-// adapters: A and B of q, k, v and o. heads: H, K, D. `seen`, where it is not null, gets what AttentionHalf says.
+// adapters: A and B of q, k, v and o. heads: H, K, D. `seen` gets what AttentionHalf says.
 Tensor* neftpipe_attention_half(const Tensor* x, const Tensor* norm, const Tensor* qkv, const Tensor* o,
                                 const Tensor* const* adapters, const Tensor* cos, const Tensor* sin,
                                 const int64_t* lengths, size_t rows, const int64_t* heads, double eps, double scaling,
@@ -638,11 +608,11 @@ Tensor* neftpipe_attention_half(const Tensor* x, const Tensor* norm, const Tenso
   return guarded([&] {
     const auto adapter = [&](int i) { return given(adapters[i]); };
     Tensor inside;
-    Tensor y = AttentionHalf::apply(*x, *norm, *qkv, adapter(0), adapter(1), adapter(2), adapter(3), adapter(4),
-                                    adapter(5), *o, adapter(6), adapter(7), *cos, *sin,
-                                    Layout{{lengths, lengths + rows}, {heads[0], heads[1], heads[2]}}, eps, scaling,
-                                    seen ? &inside : nullptr);
-    if (seen) *seen = new Tensor(inside);
+    Tensor y =
+        AttentionHalf::apply(*x, *norm, *qkv, adapter(0), adapter(1), adapter(2), adapter(3), adapter(4), adapter(5),
+                             *o, adapter(6), adapter(7), *cos, *sin,
+                             Layout{{lengths, lengths + rows}, {heads[0], heads[1], heads[2]}}, eps, scaling, &inside);
+    *seen = new Tensor(inside);
     return y;
   });
 }
