@@ -60,8 +60,6 @@ struct Task<'a> {
     figure: usize,
     arm: &'a str,
     is_interaction: bool,
-    /// Whether the value of a prompt means something by itself.
-    has_signs: bool,
     baseline: String,
     family: (String, bool),
     contrast: Contrast,
@@ -77,15 +75,14 @@ pub fn differences(figures: &[Figure], params: &ReportParams) -> Vec<Differences
             let family = (family(arm, params), figure.measure.subject == Subject::Preference);
             match Contrast::between(&scores.replicates, &replicates) {
                 Ok(contrast) => {
-                    let has_signs = has_signs(figure);
-                    tasks.push(Task { figure: at, arm, is_interaction: false, has_signs, baseline, family, contrast });
+                    tasks.push(Task { figure: at, arm, is_interaction: false, baseline, family, contrast });
                 }
                 Err(error) => _ = all[at].problems.insert(arm.clone(), error),
             }
         }
         tasks.extend(interactions(at, figure, params));
     }
-    for (task, judged) in decide(&tasks) {
+    for (task, judged) in decide(figures, &tasks) {
         let sentence = sentence(&judged, &task.baseline, &figures[task.figure].quantity);
         let difference =
             Difference { family: task.family.0.clone(), baseline: task.baseline.clone(), judged, sentence };
@@ -117,7 +114,6 @@ fn interactions<'a>(at: usize, figure: &'a Figure, params: &'a ReportParams) -> 
             figure: at,
             arm: name,
             is_interaction: true,
-            has_signs: has_signs(figure),
             baseline: format!("what {} and {} add up to", display(one), display(other)),
             family: (INTERACTIONS.to_owned(), figure.measure.subject == Subject::Preference),
             contrast: Contrast::of(&terms).ok()?,
@@ -165,10 +161,10 @@ fn family(arm: &str, params: &ReportParams) -> String {
 }
 
 /// Measures all contrasts and decides each family, keeping the order of the tasks.
-fn decide<'t, 'a>(tasks: &'t [Task<'a>]) -> Vec<(&'t Task<'a>, Judged)> {
+fn decide<'t, 'a>(figures: &[Figure], tasks: &'t [Task<'a>]) -> Vec<(&'t Task<'a>, Judged)> {
     let comparison = |task: &Task<'_>| {
         let found = compare(&task.contrast, SEED, DRAWS);
-        Comparison { sign_test: found.sign_test.filter(|_| task.has_signs), ..found }
+        Comparison { sign_test: found.sign_test.filter(|_| has_signs(&figures[task.figure])), ..found }
     };
     let comparisons: Vec<Comparison> = tasks.par_iter().map(comparison).collect();
     let mut families: IndexMap<&(String, bool), Vec<usize>> = IndexMap::new();
