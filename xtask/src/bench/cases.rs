@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use super::figure::Figure;
 use super::peers::text;
-use super::timing::{Figure, Times, in_turn, peak_mb, peer, run, span};
+use super::timing::{Times, in_turn, peak_mb, peer, run, span};
 use super::{Bench, graphs};
 
 type Case = fn(&Bench, &Path) -> io::Result<Vec<Figure>>;

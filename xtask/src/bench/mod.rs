@@ -4,12 +4,14 @@
 //! are left out, and it says so.
 
 mod cases;
+mod figure;
+mod generation;
 mod graphs;
 mod peers;
 mod shape;
-mod tensors;
 mod timing;
 mod tokenize;
+mod training;
 mod worker;
 
 use std::io::Write;
@@ -18,7 +20,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 
 use crate::error::Error;
-use timing::Figure;
+use figure::Figure;
 
 /// What to measure.
 #[derive(Args)]
@@ -82,8 +84,8 @@ pub fn bench(args: BenchArgs, binaries: &Path) -> Result<(), Error> {
     let bench = Bench { binaries: found(binaries)?, scratch: found(&scratch)?, rounds: args.rounds, large: args.large };
     say("| what | here | beside it | ratio | wanted |\n|---|---|---|---|---|")?;
     match &args.of {
-        Some(Of::Generate(peers)) => bench.measure("generate", |folder| tensors::generate(&bench, peers, folder)),
-        Some(Of::Train(peers)) => bench.measure("train", |folder| tensors::train(&bench, peers, folder)),
+        Some(Of::Generate(peers)) => bench.measure("generate", |folder| generation::generate(&bench, peers, folder)),
+        Some(Of::Train(peers)) => bench.measure("train", |folder| training::train(&bench, peers, folder)),
         Some(Of::Tokenize(peers)) => bench.measure("tokenize", |folder| tokenize::tokenize(&bench, peers, folder)),
         Some(Of::Leaderboard(files)) => bench.measure("leaderboard", |folder| {
             cases::leaderboard(&bench, folder, &files.annotations, &files.length_control)

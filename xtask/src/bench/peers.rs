@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// What is measured, and beside what.
 #[derive(Args)]
@@ -72,6 +72,11 @@ impl Python {
             _ => Err(io::Error::other(format!("{command:?} failed: {}", output.status))),
         }
     }
+}
+
+/// What the machine can do of products of these shapes (rows, inner, columns) and of reading, in operations and bytes a second.
+pub fn ask_ceiling(ceiling: &Python, shapes: Vec<[u64; 3]>, dtype: &str, threads: usize) -> io::Result<Value> {
+    ceiling.ask(&[&json!({"threads": threads, "dtype": dtype, "shapes": shapes}).to_string()])
 }
 
 /// A path as an argument.

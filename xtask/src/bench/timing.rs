@@ -13,29 +13,6 @@ const GLANCE: Duration = Duration::from_millis(1);
 #[derive(Debug, Clone, Default)]
 pub struct Times(Vec<f64>);
 
-/// A line of the table.
-pub struct Figure {
-    /// What was measured.
-    pub what: String,
-    /// neftpipe's figure.
-    pub here: String,
-    /// The figure of what is compared with, where there is one.
-    pub beside: Option<String>,
-    /// The first over the second.
-    pub ratio: Option<f64>,
-    /// The target.
-    pub wanted: &'static str,
-}
-
-impl Figure {
-    /// As a row of Markdown.
-    pub fn row(&self) -> String {
-        let ratio = self.ratio.map_or("–".to_owned(), |ratio| format!("{ratio:.2}"));
-        let beside = self.beside.as_deref().unwrap_or("–");
-        format!("| {} | {} | {beside} | {ratio} | {} |", self.what, self.here, self.wanted)
-    }
-}
-
 impl Times {
     /// The median, in seconds.
     pub fn median(&self) -> f64 {

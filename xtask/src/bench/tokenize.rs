@@ -8,9 +8,10 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::Bench;
+use super::figure::{Figure, plain};
 use super::peers::{PeerArgs, text};
-use super::tensors::{number, plain, stage};
-use super::timing::{Figure, Times, peak_mb};
+use super::timing::{Times, peak_mb};
+use super::worker::{number, stage};
 use crate::workspace::BASIC_WORKER;
 
 /// As many rows as Alpaca has, about.

@@ -8,6 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
+use super::Bench;
+
 /// A stage for a worker.
 pub struct Stage<'a> {
     /// The program.
@@ -20,18 +22,73 @@ pub struct Stage<'a> {
     pub inputs: Vec<(&'a str, &'a str, PathBuf)>,
     /// Threads that it may use.
     pub threads: usize,
+    /// Steps after which `train` saves what it goes on from.
+    pub checkpoints: Vec<usize>,
+    /// The attempt from whose checkpoints it goes on.
+    pub known: Option<PathBuf>,
 }
 
 /// A stage that was carried out.
 pub struct Ran {
     /// Where its outputs are.
     pub out: PathBuf,
+    /// Its attempt, with its checkpoints.
+    pub attempt: PathBuf,
     /// What it measured of itself.
     pub measured: Value,
     /// The figures of each step.
     pub steps: Vec<Value>,
+    /// Seconds from the start of the program to its end.
+    pub seconds: f64,
+    /// What it said, each with the seconds since its start.
+    events: Vec<(f64, Value)>,
+}
+
+impl Ran {
+    /// Seconds from the start of the program to the beginning of its first step: all that it does before is loading.
+    pub fn first_step_began(&self) -> f64 {
+        self.before("metric").unwrap_or(f64::NAN)
+    }
+
     /// Seconds from the start of the program to the end of its first step.
-    pub first_step: f64,
+    pub fn first_step_ended(&self) -> f64 {
+        self.at("metric").unwrap_or(f64::NAN)
+    }
+
+    /// Seconds of a step after the first.
+    pub fn seconds_a_step(&self) -> f64 {
+        let mut ends = self.events.iter().filter(|(_, event)| event["event"] == "metric").map(|&(seconds, _)| seconds);
+        let (first, last) = (ends.next().unwrap_or(f64::NAN), ends.next_back().unwrap_or(f64::NAN));
+        (last - first) / (self.steps.len() as f64 - 1.0)
+    }
+
+    /// Seconds from the start of the program until its first checkpoint was begun, and was whole.
+    pub fn saved(&self) -> (f64, f64) {
+        (self.before("saved").unwrap_or(f64::NAN), self.at("saved").unwrap_or(f64::NAN))
+    }
+
+    fn at(&self, name: &str) -> Option<f64> {
+        self.events.iter().find(|(_, event)| event["event"] == name).map(|&(seconds, _)| seconds)
+    }
+
+    /// When it said what it said just before.
+    fn before(&self, name: &str) -> Option<f64> {
+        let pair = self.events.windows(2).find(|pair| pair[1].1["event"] == name)?;
+        Some(pair[0].0)
+    }
+}
+
+/// A stage of a worker among the binaries.
+pub fn stage<'a>(
+    bench: &Bench,
+    program: &str,
+    kind: &'a str,
+    params: Value,
+    inputs: Vec<(&'a str, &'a str, PathBuf)>,
+    threads: usize,
+) -> Stage<'a> {
+    let worker = bench.binaries.join(program);
+    Stage { worker, kind, params, inputs, threads, checkpoints: Vec::new(), known: None }
 }
 
 impl Stage<'_> {
@@ -41,20 +98,19 @@ impl Stage<'_> {
         let (attempt, out) = places(folder);
         let started = now();
         let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status()?;
+        let seconds = now() - started;
         let result: Value = serde_json::from_slice(&fs::read(attempt.join("result.json"))?)?;
         if !status.success() {
             return Err(io::Error::other(format!("{}: {result}", self.kind)));
         }
-        let events = fs::read_to_string(attempt.join("events.jsonl"))?;
-        let events: Vec<Value> = events.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        let steps: Vec<&Value> = events.iter().filter(|event| event["event"] == "metric").collect();
-        let first = steps.first().and_then(|event| event["time_ms"].as_f64()).unwrap_or(f64::NAN);
-        Ok(Ran {
-            out,
-            measured: result["measured"].clone(),
-            steps: steps.iter().map(|event| event["values"].clone()).collect(),
-            first_step: first / 1000.0 - started,
-        })
+        let text = fs::read_to_string(attempt.join("events.jsonl"))?;
+        let events = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+        let events =
+            events.map(|event: Value| (number(&event, "time_ms") / 1000.0 - started, event)).collect::<Vec<_>>();
+        let steps =
+            events.iter().filter(|(_, event)| event["event"] == "metric").map(|(_, event)| event["values"].clone());
+        let (measured, steps) = (result["measured"].clone(), steps.collect());
+        Ok(Ran { out, attempt, measured, steps, seconds, events })
     }
 
     /// What carries it out in a folder, which is emptied.
@@ -84,9 +140,14 @@ impl Stage<'_> {
         Ok(json!({
             "protocol": described["protocol"], "kind": self.kind, "version": described["kinds"][self.kind],
             "stage": self.kind, "params": self.params, "inputs": inputs, "attempt": attempt, "out": out,
-            "base": attempt, "threads": self.threads,
+            "base": attempt, "threads": self.threads, "checkpoints": self.checkpoints, "known": self.known,
         }))
     }
+}
+
+/// A figure by its name.
+pub fn number(value: &Value, name: &str) -> f64 {
+    value[name].as_f64().unwrap_or(f64::NAN)
 }
 
 /// Where the attempt is, and its outputs.
