@@ -20,6 +20,10 @@ pub struct Sampling {
     pub repetition_penalty: f64,
 }
 
+/// Below this logits divided by the temperature leave what an f32 holds, and all but the most probable token have long
+/// lost any chance.
+const COLDEST: f64 = 1e-30;
+
 impl From<&GenerateParams> for Sampling {
     fn from(params: &GenerateParams) -> Self {
         let &GenerateParams { temperature, top_p, top_k, repetition_penalty, .. } = params;
@@ -30,7 +34,7 @@ impl From<&GenerateParams> for Sampling {
 impl Sampling {
     /// Whether the most probable token is taken, and nothing is drawn.
     pub fn is_greedy(&self) -> bool {
-        self.temperature == 0.0
+        self.temperature < COLDEST
     }
 
     /// Chooses a token of each row of logits [B, V]. `draws` gives a row's next uniform number in [0, 1) and is not
@@ -161,6 +165,7 @@ mod tests {
     #[test]
     fn tokens_are_drawn_by_their_probability() {
         assert_eq!(sampling(0.0, 0, 1.0).choose(&logits(), |_| unreachable!()), [1]);
+        [1e-6, 1e-29, 1e-40, 1e-300].iter().for_each(|&t| assert_shares(sampling(t, 0, 1.0), [0.0, 1.0, 0.0, 0.0]));
         assert_shares(sampling(1.0, 0, 1.0), [0.1, 0.4, 0.2, 0.3]);
         assert_shares(sampling(0.5, 0, 1.0), [1.0 / 30.0, 16.0 / 30.0, 4.0 / 30.0, 9.0 / 30.0]);
     }
