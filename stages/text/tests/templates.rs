@@ -188,6 +188,13 @@ fn jinja_files_write_prompts_or_whole_conversations() {
 }
 
 #[test]
+fn templates_are_told_that_there_are_no_tools() {
+    let asks = "{% if tools is not none or documents is not none %}tools{% endif %}{{ messages[0].content }}";
+    let renderer = Renderer::new(&Template::Jinja(asks.to_owned()), DATE, &tokenizer("chatml")).unwrap();
+    assert_eq!(renderer.prompt("Why?", "").unwrap(), "Why?");
+}
+
+#[test]
 fn none_is_the_text_as_it_is() {
     let renderer = Renderer::new(&Template::None, DATE, &tokenizer("llama3")).unwrap();
     assert_eq!(renderer.prompt("Once", "upon").unwrap(), "Once\n\nupon");

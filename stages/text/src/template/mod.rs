@@ -11,8 +11,8 @@
 //! Where there is an input, `chat` and `none` put it under the instruction after a blank line, as AlpacaEval does.
 //! The begin token is written once: Alpaca prompts get it where the tokenizer puts it ahead of every text
 //! ([`Tokenizer::adds_bos`]); chat templates and Jinja files write it themselves (`bos_token`); `none` goes without.
-//! A Jinja file is given `instruction`, `input`, `messages`, `date_string`, `add_generation_prompt`, `bos_token` and
-//! `eos_token`. Templates that hold a single exchange take conversations of one question and one answer, and no others.
+//! A Jinja file is given `instruction`, `input`, `messages`, `date_string`, `add_generation_prompt`, `bos_token`,
+//! `eos_token`, and as none `tools` and `documents`. Templates that hold a single exchange take conversations of one question and one answer, and no others.
 
 mod alpaca;
 mod conversation;
@@ -142,6 +142,8 @@ impl Renderer {
             "input": input,
             "messages": messages,
             "add_generation_prompt": open,
+            "tools": null,
+            "documents": null,
             "bos_token": self.bos,
             "eos_token": self.eos,
         }))
