@@ -187,7 +187,15 @@ impl PeftConfig {
     fn targets(&self) -> Result<Vec<String>, String> {
         let said: Vec<String> = match &self.target_modules {
             Value::String(all) if all == "all-linear" => Lora::ALL_TARGETS.map(str::to_owned).to_vec(),
-            Value::Array(names) => names.iter().filter_map(Value::as_str).map(last_part).collect(),
+            Value::Array(names) => {
+                let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
+                if let Some(one) = names.iter().find(|name| name.contains("layers.")) {
+                    return Err(format!(
+                        "`target_modules` names `{one}`, of one layer; adapters over all layers are supported"
+                    ));
+                }
+                names.into_iter().map(last_part).collect()
+            }
             other => return Err(format!("`target_modules` is {other}; a list of projections is supported")),
         };
         if let Some(unknown) = said.iter().find(|name| !Lora::ALL_TARGETS.contains(&name.as_str())) {

@@ -205,6 +205,7 @@ fn adapters_that_do_more_than_lora_are_refused_by_name() {
         ("modules_to_save", "[\"lm_head\"]"),
         ("rank_pattern", "{\"q_proj\": 2}"),
         ("target_modules", "\".*_proj\""),
+        ("target_modules", "[\"model.layers.0.self_attn.q_proj\"]"),
         ("bias", "\"all\""),
     ] {
         let mut changed = config.clone();
