@@ -76,9 +76,9 @@ impl Kind {
     pub fn version(self) -> u32 {
         match self {
             Self::Download => 2,
-            Self::Tokenize => 2,
-            Self::Train => 4,
-            Self::Generate => 4,
+            Self::Tokenize => 3,
+            Self::Train => 5,
+            Self::Generate => 5,
             Self::Judge => 3,
             Self::Report => 5,
             Self::Command => 1,

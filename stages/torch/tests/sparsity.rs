@@ -422,6 +422,22 @@ fn early_stopping_leaves_the_best_weights_under_the_masks_that_they_had() {
     }
 }
 
+#[test]
+fn what_is_counted_is_of_the_weights_that_early_stopping_chose() {
+    for precision in PRECISIONS {
+        let late = json!({"start": 0.9, "end": 1.0, "target": 0.99});
+        let stopping =
+            json!({"precision": precision, "learning_rate": 1e-3, "eval_every": 2, "early_stopping": {"patience": 9}});
+        let run = stage("full", late, stopping);
+        let metrics = run.succeed()["metrics"].clone();
+        assert!(metrics["best_step"].as_u64().unwrap() < 8, "before the masks");
+        let files = tensors(&run, "model/model.safetensors");
+        let of_projections = files.iter().filter(|(name, _)| name.contains("_proj.weight"));
+        let sum: i64 = of_projections.map(|(_, tensor)| nonzeros(tensor)).sum();
+        assert_eq!(metrics["sparsity"]["model_nonzeros"], sum, "{precision}");
+    }
+}
+
 /// Where a tensor has the `keep` highest scores.
 fn highest(scores: &Tensor, keep: i64) -> Tensor {
     let (_, order) = scores.flatten(0, -1).sort_stable(true, 0, true);

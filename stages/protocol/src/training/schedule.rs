@@ -3,6 +3,9 @@
 use super::sparsity::{MaskUpdate, mask_updates};
 use crate::params::train::{AlphaSchedule, LearningRateSchedule, TrainParams};
 
+/// What rounding may take from a fraction of training that is a whole step on paper: (0.6 − 0.2) / 0.8 is below 0.5 in f64.
+const ROUNDING: f64 = 1e-9;
+
 /// The effective values of every step of one training run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainingPlan {
@@ -51,7 +54,7 @@ pub fn mean_square(values: &[f64]) -> f64 {
 fn total_steps(params: &TrainParams, rows: u64) -> u64 {
     params.steps.unwrap_or_else(|| {
         let epochs = params.epochs.unwrap_or(TrainParams::DEFAULT_EPOCHS);
-        (epochs * rows as f64 / params.batch.size as f64).ceil() as u64
+        (epochs * rows as f64 / params.batch.size as f64 - ROUNDING).ceil() as u64
     })
 }
 
@@ -93,7 +96,7 @@ fn alpha(params: &TrainParams, step: u64, steps: u64) -> f64 {
         AlphaSchedule::Linear { to } => to + (start - to) * (1.0 - p),
         AlphaSchedule::Cosine { to } => to + (start - to) * (1.0 + (std::f64::consts::PI * p).cos()) / 2.0,
         AlphaSchedule::Step { at, factor } => {
-            at.iter().filter(|&&jump| p >= jump).fold(start, |alpha, _| alpha * factor)
+            at.iter().filter(|&&jump| p >= jump - ROUNDING).fold(start, |alpha, _| alpha * factor)
         }
         AlphaSchedule::Exponential { to } => start * (to / start).powf(p),
     }
@@ -125,6 +128,7 @@ mod tests {
         assert_eq!(plan(json!({"steps": 7})).steps(), 7);
         assert_eq!(plan(json!({"epochs": 1, "batch": {"size": 8}})).steps(), 13);
         assert_eq!(plan(json!({})).steps(), 38);
+        assert_eq!(plan(json!({"epochs": 1.1, "batch": {"size": 1}})).steps(), 110, "110.00000000000001 in f64");
     }
 
     #[test]
@@ -142,6 +146,14 @@ mod tests {
             .learning_rates;
         assert!(rates[..9].iter().all(|&rate| rate == 1.0));
         close(rates[9], 0.5);
+    }
+
+    #[test]
+    fn a_jump_comes_at_its_step_after_a_warmup_too() {
+        let schedule = json!({"step": {"at": [0.5], "factor": 0.5}});
+        let neft = json!({"alpha": 8, "warmup": 0.2, "schedule": schedule});
+        let alphas = plan(json!({"steps": 10, "neft": neft})).alphas;
+        assert_eq!(alphas, [0.0, 4.0, 8.0, 8.0, 8.0, 8.0, 4.0, 4.0, 4.0, 4.0]);
     }
 
     #[test]

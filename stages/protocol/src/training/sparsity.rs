@@ -18,7 +18,8 @@ pub struct MaskUpdate {
 pub fn mask_updates(sparsity: Option<&Sparsity>, steps: u64) -> Vec<Option<MaskUpdate>> {
     let mut updates = vec![None; steps as usize];
     let Some(sparsity) = sparsity else { return updates };
-    let at = |fraction: f64| (fraction * steps as f64).round() as u64;
+    // What begins or ends with training does so at its last step, so that no arm ends without the masks that it asks for.
+    let at = |fraction: f64| ((fraction * steps as f64).round() as u64).min(steps.saturating_sub(1));
     let (start, end) = (at(sparsity.start), at(sparsity.end));
     let last = end.saturating_sub(start) / sparsity.every;
     let mut zeros = 0.0;
@@ -82,5 +83,13 @@ mod tests {
     fn a_mask_without_zeros_is_never_made() {
         assert_eq!(updates(json!({"target": 0}), 20), []);
         assert_eq!(mask_updates(None, 3), [None; 3]);
+    }
+
+    #[test]
+    fn masks_that_begin_or_end_with_training_are_made_at_its_last_step() {
+        assert_eq!(updates(json!({"target": 0.5, "start": 1, "end": 1}), 4), [(3, 0.5, 0.0)]);
+        assert_eq!(updates(json!({"target": 0.5, "start": 0.9, "end": 0.9}), 4), [(3, 0.5, 0.0)]);
+        let ramp = json!({"target": 0.5, "ramp": "linear", "start": 0, "end": 1, "every": 10, "grow": "none"});
+        assert_eq!(updates(ramp, 20), [(10, 0.5, 0.0)], "the ramp comes to its end");
     }
 }

@@ -133,9 +133,11 @@ fn check_same_shape(found: &Lora, said: &Lora) -> Result<(), Failure> {
 /// A loss so many times that of guessing has no way back.
 const EXPLODED: f64 = 10.0;
 
-/// What training changes, as a checkpoint after so many steps has it: the trained tensors, then the masks.
-fn live(trained: &Trained, masks: Option<&Masks>, step: u64) -> Trained {
-    let trained = trained.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone()));
+/// What training changes, as a checkpoint after so many steps has it: the trained tensors as the optimizer has them, in f32, then
+/// the masks.
+fn live(trained: &Trained, optimizer: &AdamW, masks: Option<&Masks>, step: u64) -> Trained {
+    let named = trained.iter().enumerate();
+    let trained = named.map(|(at, (name, _))| (name.clone(), optimizer.weight(at).shallow_clone()));
     trained.chain(masks.into_iter().flat_map(|masks| masks.state(step))).collect()
 }
 
@@ -176,7 +178,7 @@ impl<'a> Trainer<'a> {
         let probes = ProbeSet::new(&batches, &inputs.heldout);
         let fresh = job.optional_input("adapter").is_none();
         let masks = Masks::new(&params, &plan, fresh, &model, &trained)?;
-        let live = live(&trained, masks.as_ref(), u64::MAX);
+        let live = live(&trained, &optimizer, masks.as_ref(), u64::MAX);
         let best = params.early_stopping.as_ref().map(|rule| Best::new(rule, &live, probes.heldout_rows()));
         let best = best.transpose()?;
         let (account, meter) = (Account::default(), Meter::default());
@@ -308,7 +310,7 @@ impl<'a> Trainer<'a> {
     }
 
     fn live(&self, step: u64) -> Trained {
-        live(&self.trained, self.masks.as_ref(), step)
+        live(&self.trained, &self.optimizer, self.masks.as_ref(), step)
     }
 
     fn probe(&self) -> probe::Probe {
@@ -371,6 +373,7 @@ impl<'a> Trainer<'a> {
             best.keep_if_best(&self.live(u64::MAX), &evaluations);
         }
         let chosen = best.restore(&self.live(u64::MAX), &evaluations).cloned().unwrap_or(last);
+        self.optimizer.round_into(&self.trained);
         if let Some(masks) = &mut self.masks {
             masks.resume(chosen.step, &mut self.model);
         }

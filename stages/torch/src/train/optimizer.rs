@@ -62,10 +62,14 @@ impl AdamW {
         let gradients: Vec<&Tensor> = gradients.iter().collect();
         let step = AdamStep { step, learning_rate, betas, weight_decay, eps };
         native::adamw(&weights, &gradients, [&means, &squares], &step);
+        self.round_into(trained);
+    }
+
+    /// Sets the trained tensors that are in another format to the rounding of its weights.
+    pub fn round_into(&self, trained: &Trained) {
         tch::no_grad(|| {
-            for ((_, tensor), weight) in trained.iter().zip(weights).filter(|((_, it), _)| it.kind() != Kind::Float) {
-                tensor.shallow_clone().copy_(weight);
-            }
+            let pairs = trained.iter().zip(&self.weights).filter(|((_, it), _)| it.kind() != Kind::Float);
+            pairs.for_each(|((_, tensor), weight)| tensor.shallow_clone().copy_(weight));
         });
     }
 }

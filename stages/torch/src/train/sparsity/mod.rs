@@ -123,7 +123,7 @@ impl Masks {
                 it.name,
                 columns(it)
             ))
-            .with_hint("mask by `element`, or choose a rank that 4 divides")),
+            .with_hint("mask by `element`")),
             None => Ok(()),
         }
     }
