@@ -243,6 +243,28 @@ mod tests {
     }
 
     #[test]
+    fn what_has_no_effect_on_masks_enters_no_key() {
+        let key = |sparsity: &str| {
+            let sparsity: Value =
+                serde_json::from_str(&format!("{{\"scope\": \"delta\", \"target\": 0.5{sparsity}}}")).unwrap();
+            key(Kind::Train, json!({"sparsity": sparsity}))
+        };
+        assert_eq!(key(r#", "initial": 0.2, "seed": 3"#), key(""));
+        let made_once = key(r#", "grow": "none""#);
+        assert_eq!(key(r#", "grow": "none", "every": 8, "end": 0.9, "exchange": 0.5, "seed": 3"#), made_once);
+        assert_eq!(key(r#", "grow": "random", "exchange": 0, "every": 8"#), made_once);
+        for other in
+            ["", r#", "grow": "random""#, r#", "grow": "none", "start": 0.5"#, r#", "grow": "none", "ramp": "cubic""#]
+        {
+            assert_ne!(key(other), made_once, "{other}");
+        }
+        let ramp = key(r#", "grow": "none", "ramp": "cubic""#);
+        assert_ne!(key(r#", "grow": "none", "ramp": "cubic", "initial": 0.2"#), ramp);
+        assert_ne!(key(r#", "grow": "none", "ramp": "cubic", "every": 8"#), ramp);
+        assert_ne!(key(r#", "grow": "random", "seed": 3"#), key(r#", "grow": "random""#));
+    }
+
+    #[test]
     fn two_of_four_columns_of_b_need_a_rank_that_4_divides() {
         let paths = |scope: &str, rank: u64| {
             let sparsity = json!({"scope": scope, "target": 0.5, "granularity": "2:4"});

@@ -272,6 +272,31 @@ pub struct Sparsity {
     pub seed: Option<u64>,
 }
 
+impl Sparsity {
+    /// Takes out of the key's form what has no effect given the rest. Masks that exchange nothing and do not grow sparser are
+    /// made once.
+    fn prune(&self, value: &mut Value) {
+        let stays = self.grow == Grow::None || self.exchange == 0.0;
+        let mut without_effect = Vec::new();
+        if self.ramp == Ramp::None {
+            without_effect.push("sparsity.initial");
+            if stays {
+                without_effect.extend(["sparsity.every", "sparsity.end"]);
+            }
+        }
+        if stays {
+            without_effect.push("sparsity.exchange");
+            if let Some(grow) = value.pointer_mut("/sparsity/grow") {
+                *grow = serde_json::to_value(Grow::None).expect("a name serialises");
+            }
+        }
+        if stays || self.grow != Grow::Random {
+            without_effect.push("sparsity.seed");
+        }
+        without_effect.iter().for_each(|path| super::remove(value, path));
+    }
+}
+
 fn three_quarters() -> f64 {
     0.75
 }
@@ -423,6 +448,9 @@ impl StageParams for TrainParams {
         if self.sparsity.as_ref().is_some_and(|it| it.target == 0.0 && it.initial == 0.0) {
             value["sparsity"] = Value::Null;
         }
+        if let Some(sparsity) = &self.sparsity {
+            sparsity.prune(value);
+        }
         if self.full {
             super::remove(value, "lora");
         }
@@ -537,17 +565,20 @@ impl StageParams for TrainParams {
                 "sparsity.initial",
                 format!("{} is not a fraction below 1", sparsity.initial),
             );
+            for (path, value) in [("sparsity.start", sparsity.start), ("sparsity.end", sparsity.end)] {
+                check(fraction(value), path, format!("{value} is not a fraction of training"));
+            }
             check(
-                fraction(sparsity.start) && fraction(sparsity.end),
-                "sparsity.start",
-                "start and end are fractions of training".to_owned(),
-            );
-            check(
-                sparsity.initial <= sparsity.target,
+                !(0.0..1.0).contains(&sparsity.target) || sparsity.initial <= sparsity.target,
                 "sparsity.initial",
                 format!("{} is above the target {}: masks only get sparser", sparsity.initial, sparsity.target),
             );
-            check(sparsity.start <= sparsity.end, "sparsity.end", "is not before `sparsity.start`".to_owned());
+            let (start, end) = (sparsity.start, sparsity.end);
+            check(
+                start <= end || !fraction(start) || !fraction(end),
+                "sparsity.end",
+                format!("{end} is before `sparsity.start`, {start}"),
+            );
             let of_all_weights = sparsity.scope == SparsityScope::Full;
             check(
                 of_all_weights == self.full,
