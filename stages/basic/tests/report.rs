@@ -35,6 +35,24 @@ fn the_truth_is_found_and_nothing_else() {
 }
 
 #[test]
+fn answers_without_the_axis_of_the_arms_are_of_the_arm_of_their_run() {
+    let one = Sweep { arms: &[("plain", 0.0)], ..WHOLE };
+    let Written { report, .. } = report(one, &json!({"columns": "variant", "replicate": "seed"}));
+    let names: Vec<_> = report["arms"].as_array().unwrap().iter().map(|arm| arm["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["train", "untouched model", "trained prompts"]);
+    assert!(!figure(&report, "characters")["arms"]["train"].is_null());
+}
+
+#[test]
+fn a_row_of_the_csv_is_known_by_its_names() {
+    let Written { files, .. } = report(Sweep { seeds: &[0], ..WHOLE }, &json!({"rows": "variant"}));
+    let csv = String::from_utf8(files["report.csv"].clone()).unwrap();
+    let names: Vec<&str> = csv.lines().map(|line| line.rsplitn(10, ',').last().unwrap()).collect();
+    let different: std::collections::BTreeSet<_> = names.iter().collect();
+    assert_eq!(different.len(), names.len(), "{csv}");
+}
+
+#[test]
 fn win_rates_at_equal_length_are_compared_with_an_interval() {
     let Written { report, page, files, .. } = report(WHOLE, &sweep::params());
     let found = &figure(&report, "length_controlled_winrate")["arms"]["neft10"];

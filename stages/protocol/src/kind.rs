@@ -80,7 +80,7 @@ impl Kind {
             Self::Train => 5,
             Self::Generate => 5,
             Self::Judge => 3,
-            Self::Report => 5,
+            Self::Report => 6,
             Self::Command => 1,
         }
     }

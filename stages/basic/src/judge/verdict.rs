@@ -1,5 +1,7 @@
 //! The files of a `verdict` artifact and the figures in them.
 
+use std::collections::BTreeSet;
+
 use indexmap::IndexMap;
 use neftpipe_measures::leaderboard::{LeaderboardLine, Scored};
 use neftpipe_measures::length::average_length;
@@ -11,7 +13,7 @@ use neftpipe_protocol::worker::{Job, write_json};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::annotate::AnnotationRow;
+use super::annotate::{AnnotationRow, Completion};
 use super::calibrate::Calibration;
 use super::length_control;
 use super::measures::{Figure, RowMeasures, needs_reference, summarise};
@@ -135,7 +137,7 @@ impl Verdict {
             screening: ScreeningSummary {
                 n_empty: found.empty.len(),
                 n_constant: found.constant.iter().map(Vec::len).sum(),
-                n_markers: found.markers.len(),
+                n_markers: found.markers.iter().map(|marker| marker.row).collect::<BTreeSet<_>>().len(),
                 found,
             },
         })
@@ -216,7 +218,7 @@ fn compare(job: &Job, params: &JudgeParams, compared: &Compared) -> Result<Compa
     let Compared { judge, rows, set, calibration } = compared;
     let annotations: Vec<_> = rows.iter().map(AnnotationRow::annotation).collect();
     if annotations.iter().all(|row| row.preference.is_none()) {
-        return Err(nothing_read(judge, rows.len()));
+        return Err(nothing_read(judge, rows));
     }
     let set: Vec<&str> = set.iter().map(String::as_str).collect();
     let Scored { line, lc_pseudo_values } = length_control::line(job, params, &annotations, &set)?;
@@ -237,14 +239,31 @@ fn compare(job: &Job, params: &JudgeParams, compared: &Compared) -> Result<Compa
     })
 }
 
-fn nothing_read(judge: &Judge, pairs: usize) -> Failure {
+fn nothing_read(judge: &Judge, rows: &[AnnotationRow]) -> Failure {
     if judge.is_local {
         Failure::data("no pair of answers fits into the window of the judge's model")
             .with_hint("take a model with a longer window, or generate shorter answers")
     } else {
-        Failure::data(format!("none of the {pairs} judgements of {} can be read", judge.annotator))
-            .with_hint("look at what the model answers: `rows.jsonl` of the stage's attempt, or its log")
+        let said = rows.iter().find_map(|row| match &row.raw_completion {
+            Completion::Answer(answer) => Some(shortened(&answer.to_string())),
+            _ => None,
+        });
+        let said = said.map_or(String::new(), |said| format!("; the first is {said}"));
+        Failure::data(format!("none of the {} judgements of {} can be read{said}", rows.len(), judge.annotator)).with_hint(
+            "the model must answer in the annotator's form; one that reads log-probabilities needs a service that gives them. \
+             What was answered is kept: name another `model`, or another `revision` of it, to ask again",
+        )
     }
+}
+
+/// The beginning of a text that may be long.
+fn shortened(text: &str) -> String {
+    const MOST: usize = 200;
+    let mut short: String = text.chars().take(MOST).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
 }
 
 /// Different names in the order in which they come.

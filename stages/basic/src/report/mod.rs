@@ -59,6 +59,7 @@ pub fn execute(job: &Job) -> Result<Outcome, Failure> {
     let origins = Origins::new(job.request.lineage.as_ref());
     let runs = read_each(job.inputs("train"), |input| read_run(input, &params, &origins))?;
     let mut answers = read_each(job.inputs("answers"), |input| read_answers(input, &params, &origins))?;
+    name_after_runs(&mut answers, &runs, &origins);
     let mut left_out = Vec::new();
     for verdict in job.inputs("verdict") {
         if !verdicts::add_verdict(verdict, &origins, &mut answers)? {
@@ -81,6 +82,17 @@ pub fn execute(job: &Job) -> Result<Outcome, Failure> {
 /// What could not be made, and is left out: arms that the parameters name may be among it.
 fn missing(job: &Job) -> &[Missing] {
     job.request.lineage.as_ref().map_or(&[], |lineage| &lineage.missing)
+}
+
+/// Answers without the axis of the arms are of the arm of the run whose adapter gave them, unless a label says otherwise.
+fn name_after_runs(answers: &mut [AnswerSet], runs: &[Run], origins: &Origins<'_>) {
+    for set in answers.iter_mut().filter(|set| !set.place.on_axis && set.input.label.is_none()) {
+        let adapter = origins.of(&set.input).and_then(|stage| origins.input(stage, "adapter"));
+        let run = adapter.and_then(|(made, _)| runs.iter().find(|run| run.stage == made.id && !run.place.on_axis));
+        if let Some(run) = run {
+            set.place.arm.clone_from(&run.place.arm);
+        }
+    }
 }
 
 /// Reads the inputs of a slot, each instance once.

@@ -167,7 +167,9 @@ pub fn notes(figures: &[Figure], params: &ReportParams) -> Vec<String> {
     }
     let small: Vec<String> =
         sizes(figures).into_iter().filter(|&(_, n)| n < FEW_PROMPTS).map(|(what, n)| format!("{n} {what}")).collect();
-    if !small.is_empty() {
+    let compared =
+        figures.iter().any(|figure| figure.arms.values().any(|arm| arm.is_baseline) && figure.arms.len() > 1);
+    if compared && !small.is_empty() {
         notes.push(format!(
             "A small experiment ({}): each sentence names the smallest effect that it could have shown; anything below that \
              may be there unseen.",

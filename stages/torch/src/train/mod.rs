@@ -279,7 +279,12 @@ impl<'a> Trainer<'a> {
             step + 1,
             self.plan.steps()
         ))
-        .with_hint("lower `learning_rate`, lengthen `warmup`, or look at these rows"))
+        .with_hint(if step == 0 {
+            "nothing was trained yet: the model's weights themselves give this (is there NaN or infinity among them?), or \
+             these rows do"
+        } else {
+            "lower `learning_rate`, lengthen `warmup`, or look at these rows"
+        }))
     }
 
     fn evaluate_if_due(&mut self) {

@@ -35,7 +35,7 @@ pub fn convert(format: DatasetFormat, columns: &Columns, at: At, row: &Value) ->
 fn instruction(columns: &Columns, input: Option<&str>, at: At, row: &Value) -> Result<Converted, Failure> {
     let required = |column: &Option<String>, default: &str| {
         let path = column.as_deref().unwrap_or(default);
-        text(at, row, path)?.ok_or_else(|| at.malformed(format_args!("field `{path}` is missing")))
+        text(at, row, path)?.ok_or_else(|| at.malformed(format_args!("field `{path}` is missing or null")))
     };
     let instruction = required(&columns.instruction, "instruction")?;
     let output = required(&columns.output, "output")?;
@@ -144,7 +144,7 @@ mod tests {
         let found = converted(DatasetFormat::Alpaca, json!({"instruction": "i", "input": null, "output": ""}));
         assert_eq!(found.unwrap(), Converted::Rows(vec![row("i", "", "")]));
         let message = converted(DatasetFormat::Alpaca, json!({"instruction": "i"})).unwrap_err().message;
-        assert_eq!(message, "f.json: row 3: field `output` is missing");
+        assert_eq!(message, "f.json: row 3: field `output` is missing or null");
     }
 
     #[test]

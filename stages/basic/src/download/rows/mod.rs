@@ -102,8 +102,10 @@ pub fn map(path: &Path) -> Result<Mmap, Failure> {
 
 fn utf8<'a>(name: &str, bytes: &'a [u8]) -> Result<&'a str, Failure> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
+        let from =
+            if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) { "utf16" } else { "latin1" };
         Failure::data(format!("{name}: not UTF-8 text: the byte at offset {} fits no character", error.valid_up_to()))
-            .with_hint("convert the file, for example with `iconv -f latin1 -t utf8`")
+            .with_hint(format!("convert the file, for example with `iconv -f {from} -t utf8`"))
     })?;
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }

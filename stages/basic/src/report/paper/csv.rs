@@ -34,7 +34,7 @@ pub fn write(rows: &[Vec<String>]) -> Vec<u8> {
     writer.into_inner().expect("writing to memory does not fail")
 }
 
-/// A row an arm of each measure, and a row each of its runs.
+/// A row an arm of each measure, and a row each of its runs where they have names.
 pub fn rows(report: &ReportFile<'_>) -> Vec<Vec<String>> {
     let heading = HEADING.iter().map(|&name| name.to_owned()).collect();
     [heading].into_iter().chain(report.figures.iter().flat_map(of_figure)).collect()
@@ -51,7 +51,7 @@ fn of_figure(figure: &FigureFile) -> Vec<Vec<String>> {
             rows.push(start.iter().cloned().chain(figures).chain(of_difference(found)).collect());
         };
         push("", arm.mean, arm.replicates.iter().map(|run| run.n).sum(), arm.difference.as_ref());
-        for run in &arm.replicates {
+        for run in arm.replicates.iter().filter(|run| !run.label.is_empty()) {
             push(&run.label, run.mean, run.n, None);
         }
     }
