@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use neftpipe_protocol::Failure;
 use neftpipe_protocol::judging::{AskedRow, Usage};
@@ -14,6 +15,8 @@ use crate::judge::budget::{Budget, Reserved};
 
 /// So many answers that cannot be read, and none that can, end the asking: the others would be paid for in vain.
 const UNREAD_IN_VAIN: usize = 10;
+/// A pause that a person would wonder about.
+const LONG_PAUSE: Duration = Duration::from_secs(10);
 
 /// A comparison to ask about.
 pub struct Item {
@@ -78,6 +81,8 @@ struct Notes {
     end: Option<End>,
     retried: usize,
     last_trouble: String,
+    /// Whether a long wait was told of.
+    wait_is_told: bool,
 }
 
 impl Crew<'_> {
@@ -156,16 +161,24 @@ impl Crew<'_> {
             if failed >= ATTEMPTS || waits >= WAITS {
                 let message =
                     format!("{}: given up after {} attempts: {reason}", self.service.address(), failed + waits);
-                return Err(End::Failed(
-                    Failure::environment(message).with_hint("run again later: what was paid for is kept"),
-                ));
+                return Err(End::Failed(Failure::environment(message).with_hint(
+                    "run again later: what was paid for is kept. If it never answered, look at `endpoint.base_url`",
+                )));
             }
+            let pause = pause(failed, retry_after);
             {
                 let mut notes = shared.notes.lock().unwrap_or_else(PoisonError::into_inner);
                 notes.retried += 1;
+                if retry_after.is_some() && pause >= LONG_PAUSE && !notes.wait_is_told {
+                    notes.wait_is_told = true;
+                    let seconds = pause.as_secs();
+                    self.job.warn(
+                        "judge_waits",
+                        format!("nothing is asked for {seconds} s, as the service wants: {reason}"),
+                    );
+                }
                 notes.last_trouble = reason;
             }
-            let pause = pause(failed, retry_after);
             if retry_after.is_some() {
                 shared.gate.close(pause);
             } else if !sleep(pause, stop) {

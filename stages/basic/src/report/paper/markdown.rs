@@ -19,6 +19,9 @@ pub fn markdown(
     drawn: &[Drawn],
 ) -> String {
     let mut text = format!("# {}\n\n## Findings\n", escape(report.title));
+    if figures.iter().all(|(_, found)| found.by_arm.is_empty()) {
+        text += "\nNothing is compared.\n";
+    }
     for (figure, found) in figures.iter().filter(|(_, found)| !found.by_arm.is_empty()) {
         let column = column_name(&figure.column, report.axes);
         let column = if column.is_empty() { String::new() } else { format!(" ({column})") };
