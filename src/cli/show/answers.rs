@@ -51,7 +51,7 @@ fn figures(rows: &[AnswerRow], outputs: &[&str], found: &Screening) -> Metrics {
         ("repetition", of_each(&|output| repetition(output, 2, None)).into()),
         ("log_diversity", of_each(&|output| log_diversity(output, None)).into()),
         ("empty", found.empty.len().into()),
-        ("constant", found.constant.iter().map(Vec::len).sum::<usize>().into()),
+        ("constant", found.n_constant().into()),
         ("judge_markers", found.markers.len().into()),
         ("finished_by_stop", finished("stop").into()),
         ("finished_by_length", finished("length").into()),

@@ -4,6 +4,7 @@
 //! knows nothing of the others, nor of the store: inputs arrive as paths, outputs are left in the job's folder.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod clip;
 mod download;
 mod jsonl;
 mod judge;

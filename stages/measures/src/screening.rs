@@ -6,7 +6,7 @@
 //! it proves nothing clean.
 
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Phrases that belong to the judge's side of a prompt, in lower case.
 const MARKERS: [&str; 14] = [
@@ -50,6 +50,16 @@ pub struct Marker {
 }
 
 impl Screening {
+    /// Answers that share their text with many others.
+    pub fn n_constant(&self) -> usize {
+        self.constant.iter().map(Vec::len).sum()
+    }
+
+    /// Answers that hold a phrase of the judge's side, however many of them.
+    pub fn n_marked(&self) -> usize {
+        self.markers.iter().map(|marker| marker.row).collect::<BTreeSet<_>>().len()
+    }
+
     /// Whether nothing stood out.
     pub fn is_clean(&self) -> bool {
         *self == Self::default()
@@ -100,6 +110,7 @@ mod tests {
         assert_eq!(found.constant, [vec![0, 2, 4]]);
         let phrases: Vec<_> = found.markers.iter().map(|marker| (marker.row, marker.phrase.as_str())).collect();
         assert_eq!(phrases, [(3, "<|im_end|>"), (3, "ignore previous instructions")]);
+        assert_eq!((found.n_constant(), found.n_marked()), (3, 1), "answers, not hits");
     }
 
     #[test]

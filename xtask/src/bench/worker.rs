@@ -57,7 +57,7 @@ impl Ran {
 
     /// Seconds of a step after the first.
     pub fn seconds_a_step(&self) -> f64 {
-        let mut ends = self.events.iter().filter(|(_, event)| event["event"] == "metric").map(|&(seconds, _)| seconds);
+        let mut ends = self.events.iter().filter(is_step).map(|&(seconds, _)| seconds);
         let (first, last) = (ends.next().unwrap_or(f64::NAN), ends.next_back().unwrap_or(f64::NAN));
         (last - first) / (self.steps.len() as f64 - 1.0)
     }
@@ -76,6 +76,11 @@ impl Ran {
         let pair = self.events.windows(2).find(|pair| pair[1].1["event"] == name)?;
         Some(pair[0].0)
     }
+}
+
+/// Whether an event tells the figures of a step.
+fn is_step((_, event): &&(f64, Value)) -> bool {
+    event["event"] == "metric"
 }
 
 /// A stage of a worker among the binaries.
@@ -107,8 +112,7 @@ impl Stage<'_> {
         let events = text.lines().filter_map(|line| serde_json::from_str(line).ok());
         let events =
             events.map(|event: Value| (number(&event, "time_ms") / 1000.0 - started, event)).collect::<Vec<_>>();
-        let steps =
-            events.iter().filter(|(_, event)| event["event"] == "metric").map(|(_, event)| event["values"].clone());
+        let steps = events.iter().filter(is_step).map(|(_, event)| event["values"].clone());
         let (measured, steps) = (result["measured"].clone(), steps.collect());
         Ok(Ran { out, attempt, measured, steps, seconds, events })
     }

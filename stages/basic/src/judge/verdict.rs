@@ -1,7 +1,5 @@
 //! The files of a `verdict` artifact and the figures in them.
 
-use std::collections::BTreeSet;
-
 use indexmap::IndexMap;
 use neftpipe_measures::leaderboard::{LeaderboardLine, Scored};
 use neftpipe_measures::length::average_length;
@@ -17,6 +15,7 @@ use super::annotate::{AnnotationRow, Completion};
 use super::calibrate::Calibration;
 use super::length_control;
 use super::measures::{Figure, RowMeasures, needs_reference, summarise};
+use crate::clip::clip;
 use crate::jsonl;
 
 /// Version of the shape of `verdict.json`.
@@ -136,8 +135,8 @@ impl Verdict {
             comparison: compared.map(|compared| compare(job, params, compared)).transpose()?,
             screening: ScreeningSummary {
                 n_empty: found.empty.len(),
-                n_constant: found.constant.iter().map(Vec::len).sum(),
-                n_markers: found.markers.iter().map(|marker| marker.row).collect::<BTreeSet<_>>().len(),
+                n_constant: found.n_constant(),
+                n_markers: found.n_marked(),
                 found,
             },
         })
@@ -239,13 +238,16 @@ fn compare(job: &Job, params: &JudgeParams, compared: &Compared) -> Result<Compa
     })
 }
 
+/// Characters of an answer that a message quotes.
+const LONGEST_QUOTE: usize = 200;
+
 fn nothing_read(judge: &Judge, rows: &[AnnotationRow]) -> Failure {
     if judge.is_local {
         Failure::data("no pair of answers fits into the window of the judge's model")
             .with_hint("take a model with a longer window, or generate shorter answers")
     } else {
         let said = rows.iter().find_map(|row| match &row.raw_completion {
-            Completion::Answer(answer) => Some(shortened(&answer.to_string())),
+            Completion::Answer(answer) => Some(clip(&answer.to_string(), LONGEST_QUOTE)),
             _ => None,
         });
         let said = said.map_or(String::new(), |said| format!("; the first is {said}"));
@@ -254,16 +256,6 @@ fn nothing_read(judge: &Judge, rows: &[AnnotationRow]) -> Failure {
              What was answered is kept: name another `model`, or another `revision` of it, to ask again",
         )
     }
-}
-
-/// The beginning of a text that may be long.
-fn shortened(text: &str) -> String {
-    const MOST: usize = 200;
-    let mut short: String = text.chars().take(MOST).collect();
-    if short.len() < text.len() {
-        short.push('…');
-    }
-    short
 }
 
 /// Different names in the order in which they come.

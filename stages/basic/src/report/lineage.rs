@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use neftpipe_protocol::params::generate::is_greedy;
 use neftpipe_protocol::params::{not_in_key, resolve};
 use neftpipe_protocol::request::{Input, Lineage, LineageInput, LineageStage};
 use neftpipe_protocol::{Digest, Kind};
@@ -60,7 +61,7 @@ impl<'a> Origins<'a> {
     /// Whether answers were decoded greedily; `None` where they came from elsewhere.
     pub fn is_greedy(&self, answers: &Input) -> Option<bool> {
         let stage = self.of(answers).filter(|stage| stage.kind == Kind::Generate)?;
-        Some(stage.params.get("temperature").and_then(Value::as_f64).unwrap_or(0.0) == 0.0)
+        Some(is_greedy(stage.params.get("temperature").and_then(Value::as_f64).unwrap_or(0.0)))
     }
 
     /// Digest of the tokens that a training run used: rows of different tokens must not be paired.

@@ -62,13 +62,22 @@ impl GenerateParams {
     pub const DEFAULT_DATE: &'static str = DEFAULT_DATE;
 }
 
+/// Below this logits divided by the temperature leave what an f32 holds, and all but the most probable token have long
+/// lost any chance.
+const COLDEST: f64 = 1e-30;
+
+/// Whether the most probable token is taken at this temperature, and nothing is drawn.
+pub fn is_greedy(temperature: f64) -> bool {
+    temperature < COLDEST
+}
+
 impl StageParams for GenerateParams {
     const KIND: Kind = Kind::Generate;
     const NOT_IN_KEY: &'static [&'static str] = &["device", "batch_tokens"];
 
     /// Greedy decoding draws nothing.
     fn prune(&self, value: &mut Value) {
-        if self.temperature == 0.0 {
+        if is_greedy(self.temperature) {
             ["seed", "top_p", "top_k"].iter().for_each(|path| super::remove(value, path));
         }
     }

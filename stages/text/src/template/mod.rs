@@ -12,7 +12,8 @@
 //! The begin token is written once: Alpaca prompts get it where the tokenizer puts it ahead of every text
 //! ([`Tokenizer::adds_bos`]); chat templates and Jinja files write it themselves (`bos_token`); `none` goes without.
 //! A Jinja file is given `instruction`, `input`, `messages`, `date_string`, `add_generation_prompt`, `bos_token`,
-//! `eos_token`, and as none `tools` and `documents`. Templates that hold a single exchange take conversations of one question and one answer, and no others.
+//! `eos_token`, and as none `tools` and `documents`. Templates that hold a single exchange take conversations of one
+//! question and one answer, and no others.
 
 mod alpaca;
 mod conversation;

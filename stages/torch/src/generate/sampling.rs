@@ -4,6 +4,7 @@
 //! temperature, top-k, top-p. Axes: B rows, V vocabulary.
 
 use neftpipe_protocol::params::GenerateParams;
+use neftpipe_protocol::params::generate::is_greedy;
 use neftpipe_protocol::random::RandomStream;
 use tch::{Kind, Tensor};
 
@@ -20,10 +21,6 @@ pub struct Sampling {
     pub repetition_penalty: f64,
 }
 
-/// Below this logits divided by the temperature leave what an f32 holds, and all but the most probable token have long
-/// lost any chance.
-const COLDEST: f64 = 1e-30;
-
 impl From<&GenerateParams> for Sampling {
     fn from(params: &GenerateParams) -> Self {
         let &GenerateParams { temperature, top_p, top_k, repetition_penalty, .. } = params;
@@ -34,7 +31,7 @@ impl From<&GenerateParams> for Sampling {
 impl Sampling {
     /// Whether the most probable token is taken, and nothing is drawn.
     pub fn is_greedy(&self) -> bool {
-        self.temperature < COLDEST
+        is_greedy(self.temperature)
     }
 
     /// Chooses a token of each row of logits [B, V]. `draws` gives a row's next uniform number in [0, 1) and is not

@@ -3,6 +3,8 @@
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, Value};
 
+use crate::clip::clip;
+
 /// The templates; `.html` files escape what they are given.
 ///
 /// # Errors
@@ -38,14 +40,6 @@ pub fn environment() -> Result<Environment<'static>, minijinja::Error> {
     };
     environment.add_function("asset", asset);
     environment.add_filter("fixed", |value: f64, digits: usize| format!("{value:.digits$}"));
-    environment.add_filter("clip", clip);
+    environment.add_filter("clip", |text: &str, most: usize| clip(text, most));
     Ok(environment)
-}
-
-/// The first characters of a text, with a mark where something is left out.
-fn clip(text: &str, most: usize) -> String {
-    if text.chars().count() <= most {
-        return text.to_owned();
-    }
-    text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
 }
