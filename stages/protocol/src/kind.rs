@@ -78,7 +78,7 @@ impl Kind {
             Self::Download => 2,
             Self::Tokenize => 3,
             Self::Train => 5,
-            Self::Generate => 5,
+            Self::Generate => 6,
             Self::Judge => 3,
             Self::Report => 6,
             Self::Command => 1,

@@ -101,6 +101,21 @@ fn a_sample_does_not_depend_on_its_batch_mates() {
 }
 
 #[test]
+fn what_all_prompts_begin_with_changes_no_answer() {
+    for name in MODELS {
+        let model = load(name);
+        let sampling = Sampling { repetition_penalty: 1.3, ..GREEDY };
+        let prompts: Vec<Vec<i32>> =
+            (1..12).map(|last| (1..=20).chain((0..last).map(|i| 30 + i * last % 60)).collect()).collect();
+        let together = run(&model, &prompts, &settings(sampling, 12, 200));
+        for (row, prompt) in together.iter().zip(&prompts) {
+            let alone = run(&model, std::slice::from_ref(prompt), &settings(sampling, 12, 200));
+            assert_eq!(row.ids, alone[0].ids, "{name}, row {}", row.index);
+        }
+    }
+}
+
+#[test]
 fn the_window_bounds_an_answer() {
     let model = load("gqa_tied");
     let window = model.config().max_position_embeddings as usize;

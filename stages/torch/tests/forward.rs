@@ -68,7 +68,7 @@ fn assert_logits(model: &Llama, golden: &Golden, tensors: &TensorFile, prefix: &
 fn continue_greedily(model: &Llama, case: &Greedy) -> Vec<Vec<i32>> {
     let best = |hidden: &Tensor| model.logits(hidden).argmax(-1, false);
     let mut cache = model.cache(case.prompts.len() * 64, 64);
-    let mut next = best(&model.prefill(&rows(&case.prompts), &mut cache));
+    let mut next = best(&model.prefill(&rows(&case.prompts), None, &mut cache));
     let mut continuations = vec![Vec::new(); case.prompts.len()];
     for _ in 0..case.max_new_tokens {
         for (continuation, token) in continuations.iter_mut().zip(Vec::<i64>::try_from(&next).unwrap()) {
@@ -117,15 +117,44 @@ fn assert_next(model: &Llama, cache: &mut Cache, ids: &[i64], whole: &[Vec<i32>]
 fn rows_leave_and_join_a_cache_and_it_changes_its_shape_between() {
     let model = load("gqa_tied");
     let mut cache = model.cache(24, 8);
-    let _ = model.prefill(&rows(&[vec![5, 6, 7], vec![8, 9], vec![10, 11, 12, 13]]), &mut cache);
+    let _ = model.prefill(&rows(&[vec![5, 6, 7], vec![8, 9], vec![10, 11, 12, 13]]), None, &mut cache);
     cache.swap_remove(0);
     assert_eq!(cache.lengths(), [4, 2]);
     assert_next(&model, &mut cache, &[20, 21], &[vec![10, 11, 12, 13, 20], vec![8, 9, 21]], "two of three rows");
     cache.reshape(6);
     assert_eq!(cache.capacity_rows(), 4);
-    let _ = model.prefill(&rows(&[vec![30, 31, 32], vec![40]]), &mut cache);
+    let _ = model.prefill(&rows(&[vec![30, 31, 32], vec![40]]), None, &mut cache);
     let whole = [vec![10, 11, 12, 13, 20, 1], vec![8, 9, 21, 2], vec![30, 31, 32, 3], vec![40, 4]];
     assert_next(&model, &mut cache, &[1, 2, 3, 4], &whole, "two more rows");
+}
+
+/// On the way of kernels and on that of tensors, which models with biases go.
+#[test]
+fn rows_after_a_prefix_are_those_that_were_read_whole() {
+    let prefix: Vec<i32> = (1..41).map(|i| i * 7 % 60).collect();
+    let rests = [vec![5, 6, 7], vec![9], (3..38).collect()];
+    let whole: Vec<Vec<i32>> = rests.iter().map(|rest| [prefix.clone(), rest.clone()].concat()).collect();
+    for (name, kind, most) in [
+        ("gqa_tied", Kind::Float, 1e-5),
+        ("biases", Kind::Float, 1e-5),
+        ("gqa_tied", Kind::BFloat16, 3e-2),
+        ("biases", Kind::BFloat16, 3e-2),
+    ] {
+        let model = Llama::load(&goldens().join(name), Device::Cpu, kind).unwrap();
+        let caches = || model.cache(4 * 80, 80);
+        let (mut read_whole, mut continued) = (caches(), caches());
+        let exact = model.prefill(&rows(&whole), None, &mut read_whole);
+        let before = model.read_prefix(&prefix);
+        assert_eq!(before.tokens(), 40);
+        let ours = model.prefill(&rows(&rests), Some(&before), &mut continued);
+        let next = Tensor::from_slice(&[1i64, 2, 3]);
+        let decoded = |cache: &mut Cache| model.decode(&next, cache);
+        assert_eq!(continued.lengths(), read_whole.lengths());
+        for (ours, exact) in [(ours, exact), (decoded(&mut continued), decoded(&mut read_whole))] {
+            let distance = (ours - &exact).abs().max().double_value(&[]) / exact.abs().max().double_value(&[]);
+            assert!(distance < most, "{name}, {kind:?}: {distance}");
+        }
+    }
 }
 
 #[test]

@@ -113,7 +113,7 @@ impl Block {
         };
         let adapter = |at: usize| Some((&self.adapters[at][0], &self.adapters[at][1]));
         let [cos, sin] = &self.angles;
-        let rows = Layout { lengths: case.lengths, heads: case.heads, cos, sin };
+        let rows = Layout { lengths: case.lengths, heads: case.heads, cos, sin, before: None };
         let (x, _) =
             native::attention_half(&self.x.to_kind(Kind::Float), &half(0, 0), [0, 1, 2, 3].map(adapter), &rows);
         self.results(native::mlp_half(&x, &half(1, 2), [4, 5, 6].map(adapter)))

@@ -1,6 +1,7 @@
 //! Continuous batches: as rows finish, others take their places, so that every pass over the weights serves a full batch.
 //!
 //! Rows are started longest first, so those at work at one time are of similar length and little of the cache is masked.
+//! What all prompts begin with, as a template puts it there, is read once.
 //! It knows tokens, not texts or files. Axes: B rows at work, V vocabulary.
 
 use std::cmp::Reverse;
@@ -10,7 +11,7 @@ use neftpipe_protocol::random::RandomStream;
 use tch::{Kind, Tensor};
 
 use super::sampling::{Sampling, Seen};
-use crate::model::{Cache, Decoder, Llama, Rows};
+use crate::model::{Cache, Decoder, Llama, Prefix, Rows};
 
 /// A row to continue.
 pub struct Prompt {
@@ -48,6 +49,9 @@ pub struct Settings {
 
 /// Most tokens of prompts that are read in one pass: enough to keep the processor busy, and little memory.
 const PREFILL_TOKENS: usize = 2048;
+
+/// Tokens that a prefix has to save to be worth a pass of its own.
+const FEWEST_SAVED: usize = 64;
 
 /// Continues all prompts. `finished` is given each row as it ends; `should_stop` is asked before every step.
 /// Returns false where it was told to stop.
@@ -96,6 +100,15 @@ impl Pending {
         rows.sort_by_key(|(prompt, limit)| Reverse(prompt.ids.len() + limit));
         Self { rows: rows.into() }
     }
+
+    /// What all rows begin with, where it is worth being read once: of each row at least one token is left.
+    fn prefix(&self) -> &[i32] {
+        let mut ids = self.rows.iter().map(|(prompt, _)| prompt.ids.as_slice());
+        let first = ids.next().unwrap_or_default();
+        let shared = |ids: &[i32]| ids.iter().zip(first).take_while(|(a, b)| a == b).count().min(ids.len() - 1);
+        let tokens = ids.map(shared).min().unwrap_or(0).min(first.len().saturating_sub(1));
+        if tokens * self.rows.len().saturating_sub(1) < FEWEST_SAVED { &[] } else { &first[..tokens] }
+    }
 }
 
 /// Tokens of cache that a row needs at most: its last new token is never read.
@@ -117,6 +130,7 @@ struct Batch<'a> {
     decoder: Decoder<'a>,
     settings: &'a Settings,
     cache: Cache,
+    prefix: Option<Prefix>,
     seen: Seen,
     rows: Vec<Row>,
 }
@@ -128,7 +142,9 @@ impl<'a> Batch<'a> {
         let tokens = settings.batch_tokens.max(longest).min(pending.rows.len() * longest);
         let seen = Seen::new(settings.sampling.repetition_penalty);
         let decoder = Decoder::new(model);
-        Some(Self { model, decoder, settings, cache: model.cache(tokens, longest), seen, rows: Vec::new() })
+        let prefix = Some(pending.prefix()).filter(|ids| !ids.is_empty()).map(|ids| model.read_prefix(ids));
+        let cache = model.cache(tokens, longest);
+        Some(Self { model, decoder, settings, cache, prefix, seen, rows: Vec::new() })
     }
 
     /// Narrows the cache's rows where that makes place for at least a quarter more of them.
@@ -145,11 +161,11 @@ impl<'a> Batch<'a> {
     /// there were any.
     fn start_some(&mut self, pending: &mut Pending) -> bool {
         let mut prompts: Vec<Vec<i32>> = Vec::new();
-        let mut tokens = 0;
+        let (mut tokens, known) = (0, self.prefix.as_ref().map_or(0, Prefix::tokens) as usize);
         let first = self.rows.len();
         while self.rows.len() < self.cache.capacity_rows() {
             let Some((prompt, _)) = pending.rows.front() else { break };
-            tokens += prompt.ids.len();
+            tokens += prompt.ids.len() - known;
             if tokens > PREFILL_TOKENS && !prompts.is_empty() {
                 break;
             }
@@ -162,8 +178,8 @@ impl<'a> Batch<'a> {
         if prompts.is_empty() {
             return false;
         }
-        let rows = Rows::new(prompts.iter().map(Vec::as_slice), self.model.device());
-        let hidden = self.model.prefill(&rows, &mut self.cache);
+        let rows = Rows::new(prompts.iter().map(|ids| &ids[known..]), self.model.device());
+        let hidden = self.model.prefill(&rows, self.prefix.as_ref(), &mut self.cache);
         let logits = tch::no_grad(|| self.model.logits(&hidden).to_kind(Kind::Float));
         self.choose(logits, first);
         true
@@ -206,5 +222,33 @@ impl<'a> Batch<'a> {
             });
         }
         finished
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prefix(prompts: &[Vec<i32>]) -> Vec<i32> {
+        let prompt = |ids: &Vec<i32>| Prompt { index: 0, ids: ids.clone(), random: RandomStream::new("test", 0, &[]) };
+        Pending::new(prompts.iter().map(prompt).collect(), 8, 1000).prefix().to_vec()
+    }
+
+    #[test]
+    fn a_prefix_is_what_all_rows_begin_with_and_leaves_each_a_token() {
+        let begun = |rest: &[i32]| [&[1; 40], rest].concat();
+        assert_eq!(prefix(&[begun(&[2, 3]), begun(&[2, 4, 5]), begun(&[2])]), [1; 40]);
+        assert_eq!(prefix(&[begun(&[2, 3]), begun(&[2, 4, 5]), begun(&[2, 3, 4])]), begun(&[2]));
+        assert_eq!(prefix(&[begun(&[]), begun(&[]), begun(&[7])]), [1; 39]);
+    }
+
+    #[test]
+    fn a_prefix_that_saves_little_is_none() {
+        let begun = |tokens: usize, last: i32| [vec![1; tokens], vec![last]].concat();
+        assert!(prefix(&[]).is_empty());
+        assert!(prefix(&[begun(500, 2)]).is_empty());
+        assert!(prefix(&[begun(500, 2), begun(0, 3)]).is_empty());
+        assert!(prefix(&[begun(63, 2), begun(63, 3)]).is_empty());
+        assert_eq!(prefix(&[begun(64, 2), begun(64, 3)]), [1; 64]);
     }
 }

@@ -1,8 +1,9 @@
 //! Keys and values of what was already read, so that decoding reads each token once.
 //!
 //! The memory is allocated once and seen as so many rows of so many tokens; both can be chosen anew while rows are at
-//! work. Axes: B rows at work, T tokens, K key-value heads, D head dim. The rows at work are the first B. Row i holds its
-//! `lengths[i]` tokens from the left; what lies to the right of them is masked.
+//! work. Axes: B rows at work, T tokens, K key-value heads, D head dim. The rows at work are the first B, and a row lies
+//! head by head: attention reads one stream of memory. Row i holds its `lengths[i]` tokens from the left; what lies to the
+//! right of them is masked.
 
 use tch::{Device, Kind, Tensor};
 
@@ -13,8 +14,26 @@ pub struct Cache {
     tokens: i64,
     capacity_tokens: i64,
     lengths: Vec<i64>,
-    /// Keys and values of each layer, [tokens, K, D].
+    /// K and D.
+    heads: [i64; 2],
+    /// Keys and values of each layer, [tokens, K·D]: a row takes `capacity_tokens` of them, as [K, T, D].
     layers: Vec<(Tensor, Tensor)>,
+}
+
+/// What rows begin with, read once for all of them.
+pub struct Prefix(pub(super) Cache);
+
+impl Prefix {
+    /// Tokens that it holds.
+    pub fn tokens(&self) -> i64 {
+        self.0.lengths[0]
+    }
+
+    /// Its keys and values [K, T, D].
+    pub(super) fn layer(&self, layer: usize) -> [Tensor; 2] {
+        let (keys, values) = &self.0.layers[layer];
+        [keys, values].map(|room| self.0.row(room, 0))
+    }
 }
 
 impl Cache {
@@ -22,9 +41,10 @@ impl Cache {
     pub(super) fn new(config: &LlamaConfig, tokens: usize, capacity_tokens: usize, kind: Kind, device: Device) -> Self {
         assert!(0 < capacity_tokens && capacity_tokens <= tokens, "a cache has room for a row");
         // Zeros, not garbage: a masked NaN is still a NaN.
-        let room = || Tensor::zeros([tokens as i64, config.kv_heads, config.head_dim], (kind, device));
+        let heads = [config.kv_heads, config.head_dim];
+        let room = || Tensor::zeros([tokens as i64, heads[0] * heads[1]], (kind, device));
         let layers = (0..config.layers).map(|_| (room(), room())).collect();
-        Self { tokens: tokens as i64, capacity_tokens: capacity_tokens as i64, lengths: Vec::new(), layers }
+        Self { tokens: tokens as i64, capacity_tokens: capacity_tokens as i64, lengths: Vec::new(), heads, layers }
     }
 
     /// Rows that it has room for.
@@ -47,7 +67,7 @@ impl Cache {
         self.capacity_tokens as usize
     }
 
-    /// Keys and values of each layer, [tokens, K, D].
+    /// Keys and values of each layer: [K, T, D] of one row after the other, T the room of each.
     pub(super) fn layers(&self) -> &[(Tensor, Tensor)] {
         &self.layers
     }
@@ -56,10 +76,9 @@ impl Cache {
     pub fn swap_remove(&mut self, row: usize) {
         let last = self.lengths.len() - 1;
         if row < last {
-            let length = self.lengths[last];
-            let part = |room: &Tensor, row: usize| room.narrow(0, row as i64 * self.capacity_tokens, length);
-            for room in self.layers.iter().flat_map(|(keys, values)| [keys, values]) {
-                part(room, row).copy_(&part(room, last));
+            for room in self.rooms() {
+                let [mut to, from] = [row, last].map(|row| self.row(room, row).narrow(1, 0, self.lengths[last]));
+                to.copy_(&from);
             }
         }
         self.lengths.swap_remove(row);
@@ -70,29 +89,51 @@ impl Cache {
         assert!(self.longest() <= capacity_tokens as i64, "rows at work keep their tokens");
         assert!(self.lengths.len() <= self.rows_of(capacity_tokens), "rows at work keep their place");
         let (old, new) = (self.capacity_tokens, capacity_tokens as i64);
-        for room in self.layers.iter().flat_map(|(keys, values)| [keys, values]) {
-            let place = |row: usize, capacity: i64| room.narrow(0, row as i64 * capacity, self.lengths[row]);
-            let rows: Vec<Tensor> = (0..self.lengths.len()).map(|row| place(row, old).copy()).collect();
-            rows.iter().enumerate().for_each(|(row, kept)| place(row, new).copy_(kept));
+        for room in self.rooms() {
+            let place =
+                |row, capacity| self.rows(room, row, 1, capacity).squeeze_dim(0).narrow(1, 0, self.lengths[row]);
+            let kept: Vec<Tensor> = (0..self.lengths.len()).map(|row| place(row, old).copy()).collect();
+            kept.iter().enumerate().for_each(|(row, kept)| place(row, new).copy_(kept));
         }
         self.capacity_tokens = new;
     }
 
-    /// Adds rows of these lengths after those at work; [`Self::fill`] then puts their tokens.
-    pub(super) fn push_rows(&mut self, lengths: &[i64]) {
-        self.lengths.extend(lengths);
+    fn rooms(&self) -> impl Iterator<Item = &Tensor> {
+        self.layers.iter().flat_map(|(keys, values)| [keys, values])
+    }
+
+    /// So many rows from `first` on, [rows, K, T, D], if each has room for T tokens.
+    fn rows(&self, room: &Tensor, first: usize, rows: i64, capacity: i64) -> Tensor {
+        let [heads, dim] = self.heads;
+        room.narrow(0, first as i64 * capacity, rows * capacity).view([rows, heads, capacity, dim])
+    }
+
+    /// One of them, [K, T, D].
+    fn row(&self, room: &Tensor, row: usize) -> Tensor {
+        self.rows(room, row, 1, self.capacity_tokens).squeeze_dim(0)
+    }
+
+    /// Adds rows of these lengths, each after what all begin with, behind those at work; [`Self::fill`] then puts their tokens.
+    pub(super) fn push_rows(&mut self, lengths: &[i64], prefix: Option<&Prefix>) {
+        let before = prefix.map_or(0, Prefix::tokens);
+        self.lengths.extend(lengths.iter().map(|length| before + length));
         assert!(self.lengths.len() <= self.capacity_rows(), "the cache has room for {} rows", self.capacity_rows());
         self.check_room();
     }
 
-    /// Puts whole rows into the last places: k and v are [N, K, D] of the rows one after the other.
-    pub(super) fn fill(&self, layer: usize, lengths: &[i64], k: &Tensor, v: &Tensor) {
+    /// Puts rows into the last places: k and v are [N, K, D] of what each has after the prefix, one after the other.
+    pub(super) fn fill(&self, layer: usize, lengths: &[i64], prefix: Option<&Prefix>, [k, v]: [&Tensor; 2]) {
         let (keys, values) = &self.layers[layer];
+        let before = prefix.map(|prefix| prefix.layer(layer));
         let mut start = 0;
         for (row, &length) in (self.lengths.len() - lengths.len()..).zip(lengths) {
-            for (room, new) in [(keys, k), (values, v)] {
-                let place = room.narrow(0, row as i64 * self.capacity_tokens, length);
-                place.shallow_clone().copy_(&new.narrow(0, start, length));
+            for (at, (room, new)) in [(keys, k), (values, v)].into_iter().enumerate() {
+                let (row, mut place) = (self.row(room, row), 0);
+                if let Some(before) = &before {
+                    place = before[at].size()[1];
+                    row.narrow(1, 0, place).copy_(&before[at]);
+                }
+                row.narrow(1, place, length).copy_(&new.narrow(0, start, length).transpose(0, 1));
             }
             start += length;
         }
@@ -101,14 +142,12 @@ impl Cache {
     /// Puts one more token to each row, k and v [B, K, D], and returns keys and values [B, K, T, D] up to the longest row.
     pub(super) fn append(&self, layer: usize, places: &Tensor, k: &Tensor, v: &Tensor) -> (Tensor, Tensor) {
         let (keys, values) = &self.layers[layer];
-        let rows = self.lengths.len() as i64;
-        let starts = Tensor::arange(rows, (Kind::Int64, k.device())) * self.capacity_tokens;
-        let places = starts + places; // [B]
-        let tokens = self.longest() + 1;
+        let (rows, [heads, dim]) = (self.lengths.len() as i64, self.heads);
+        let starts = Tensor::arange(rows * heads, (Kind::Int64, k.device())) * self.capacity_tokens;
+        let places = (starts.view([rows, heads]) + places.unsqueeze(1)).view(-1); // [B·K]
         let put = |room: &Tensor, new: &Tensor| {
-            let _ = room.shallow_clone().index_copy_(0, &places, new);
-            let shape = [rows, self.capacity_tokens, new.size()[1], new.size()[2]];
-            room.narrow(0, 0, rows * self.capacity_tokens).view(shape).narrow(1, 0, tokens).transpose(1, 2)
+            let _ = room.view([-1, dim]).index_copy_(0, &places, &new.reshape([-1, dim]));
+            self.rows(room, 0, rows, self.capacity_tokens).narrow(2, 0, self.longest() + 1)
         };
         (put(keys, k), put(values, v))
     }

@@ -10,7 +10,7 @@ use tch::{Device, Kind, Tensor};
 use crate::native::{self, Half, Layout};
 
 use super::decoder::floats;
-use super::{AdapterInput, Angles, Cache, Linear, LlamaConfig, ModelError, Place, Rope, Rows, Weights};
+use super::{AdapterInput, Angles, Cache, Linear, LlamaConfig, ModelError, Place, Prefix, Rope, Rows, Weights};
 
 /// A Llama in memory.
 pub struct Llama {
@@ -61,13 +61,49 @@ pub(super) struct PlainBlock<'a> {
 
 /// What attention looks at besides the tokens of this pass.
 pub(super) enum Context<'a> {
-    /// Whole rows, each by itself; their keys and values are kept where there is a cache.
-    Rows { lengths: &'a [i64], cache: Option<&'a Cache>, adapter_input: Option<&'a dyn AdapterInput> },
+    /// Whole rows, each by itself.
+    Rows { lengths: &'a [i64], kept: Option<Kept<'a>>, adapter_input: Option<&'a dyn AdapterInput> },
     /// One more token of each row of a cache, at these places [B], under this mask [B, 1, 1, T].
     Next { cache: &'a Cache, places: &'a Tensor, mask: &'a Tensor },
 }
 
+/// Rows whose keys and values are kept, to be continued.
+pub(super) struct Kept<'a> {
+    cache: &'a Cache,
+    /// What stands before every row.
+    prefix: Option<&'a Prefix>,
+    /// Places of the rows' last tokens [B]: behind the last attention only they are wanted.
+    ends: &'a Tensor,
+}
+
+impl Kept<'_> {
+    /// Puts keys and values [N, K, D] into the cache.
+    fn keep(&self, layer: usize, lengths: &[i64], keys_and_values: [&Tensor; 2]) {
+        self.cache.fill(layer, lengths, self.prefix, keys_and_values);
+    }
+
+    /// Keys and values of what stands before every row.
+    fn before(&self, layer: usize) -> Option<[Tensor; 2]> {
+        self.prefix.map(|prefix| prefix.layer(layer))
+    }
+}
+
 impl Context<'_> {
+    fn kept(&self) -> Option<&Kept<'_>> {
+        match self {
+            Self::Rows { kept, .. } => kept.as_ref(),
+            Self::Next { .. } => None,
+        }
+    }
+
+    /// The tokens of x [N, hidden] that are wanted behind the attention of a layer.
+    fn wanted(&self, x: Tensor, layer: usize, config: &LlamaConfig) -> Tensor {
+        match self.kept() {
+            Some(kept) if layer + 1 == config.layers => x.index_select(0, kept.ends),
+            _ => x,
+        }
+    }
+
     fn adapter_input(&self) -> Option<&dyn AdapterInput> {
         match self {
             Self::Rows { adapter_input, .. } => *adapter_input,
@@ -139,7 +175,7 @@ impl Llama {
 
     /// Hidden states as of [`Self::hidden_states`], with another input to the adapters: dropout, in training.
     pub fn training_states(&self, embedded: Tensor, rows: &Rows, adapter_input: Option<&dyn AdapterInput>) -> Tensor {
-        let context = Context::Rows { lengths: rows.lengths(), cache: None, adapter_input };
+        let context = Context::Rows { lengths: rows.lengths(), kept: None, adapter_input };
         self.run_blocks(embedded, rows.positions(), &context)
     }
 
@@ -153,13 +189,22 @@ impl Llama {
         self.head.as_ref().unwrap_or(&self.embedding)
     }
 
-    /// Reads whole rows into a cache, after the rows at work; returns the hidden states of each one's last token [B, hidden].
-    pub fn prefill(&self, rows: &Rows, cache: &mut Cache) -> Tensor {
+    /// Reads what many rows begin with, to be put before each of them.
+    pub fn read_prefix(&self, ids: &[i32]) -> Prefix {
+        let mut cache = self.cache(ids.len(), ids.len());
+        let _ = self.prefill(&Rows::new([ids], self.device), None, &mut cache);
+        Prefix(cache)
+    }
+
+    /// Reads whole rows into a cache, behind the rows at work; with a prefix, what each row has after that. Returns the
+    /// hidden states of each one's last token [B, hidden].
+    pub fn prefill(&self, rows: &Rows, prefix: Option<&Prefix>, cache: &mut Cache) -> Tensor {
         tch::no_grad(|| {
-            cache.push_rows(rows.lengths());
-            let context = Context::Rows { lengths: rows.lengths(), cache: Some(cache), adapter_input: None };
-            let hidden = self.run_blocks(self.embed(rows.ids()), rows.positions(), &context);
-            hidden.index_select(0, &rows.last_places()) // [B, hidden]
+            cache.push_rows(rows.lengths(), prefix);
+            let positions = rows.positions() + prefix.map_or(0, Prefix::tokens);
+            let kept = Kept { cache, prefix, ends: &rows.last_places() };
+            let context = Context::Rows { lengths: rows.lengths(), kept: Some(kept), adapter_input: None };
+            self.run_blocks(self.embed(rows.ids()), &positions, &context) // [B, hidden]
         })
     }
 
@@ -318,19 +363,15 @@ impl Block {
     }
 
     fn forward(&self, x: Tensor, layer: usize, config: &LlamaConfig, angles: &Angles, context: &Context<'_>) -> Tensor {
-        if let Context::Rows { lengths, cache, adapter_input: None } = context
+        if let Context::Rows { lengths, adapter_input: None, .. } = context
             && self.is_plain()
         {
             // The residual stream stays in f32: in bf16 it would be rounded 60 times on its way through 30 blocks.
-            let (y, [k, v]) = self.forward_natively(&x.to_kind(Kind::Float), lengths, config, angles);
-            if let Some(cache) = cache {
-                cache.fill(layer, lengths, &k, &v);
-            }
-            return y;
+            return self.forward_natively(&x.to_kind(Kind::Float), layer, config, angles, lengths, context);
         }
         let x = x.to_kind(self.qkv.kind());
         let normed = rms_norm(&x, &self.attention_norm, config.rms_norm_eps);
-        let x = x + self.attend(&normed, layer, config, angles, context);
+        let x = context.wanted(x + self.attend(&normed, layer, config, angles, context), layer, config);
         let normed = rms_norm(&x, &self.mlp_norm, config.rms_norm_eps);
         let input = context.adapter_input();
         let inner = self.gate.forward(&normed, input).silu() * self.up.forward(&normed, input); // [N, inner]
@@ -355,14 +396,16 @@ impl Block {
         }
     }
 
-    /// Both halves by kernels, and the keys and values [N, K, D].
+    /// Both halves by kernels.
     fn forward_natively(
         &self,
         x: &Tensor,
-        lengths: &[i64],
+        layer: usize,
         config: &LlamaConfig,
         angles: &Angles,
-    ) -> (Tensor, [Tensor; 2]) {
+        lengths: &[i64],
+        context: &Context<'_>,
+    ) -> Tensor {
         let Self { q, k, v, o, gate, up, down, .. } = self;
         // One configuration makes all adapters of a model.
         let adapter = self.projections().into_iter().find_map(|(_, it)| it.adapter.as_ref());
@@ -370,14 +413,18 @@ impl Block {
         let half = |norm, reads, writes| Half { norm, eps: config.rms_norm_eps, reads, writes, scaling };
         let (cos, sin) = angles.flat();
         let heads = [config.heads, config.kv_heads, config.head_dim];
-        let rows = Layout { lengths, heads, cos: &cos, sin: &sin };
+        let before = context.kept().and_then(|kept| kept.before(layer));
+        let rows = Layout { lengths, heads, cos: &cos, sin: &sin, before: before.as_ref() };
         let attention = half(&self.attention_norm, &self.qkv, &o.weight);
         let (x, seen) = native::attention_half(x, &attention, [q, k, v, o].map(Linear::factors), &rows);
-        let heads = seen.view([-1, config.heads + 2 * config.kv_heads, config.head_dim]);
-        let keys = heads.narrow(1, config.heads, config.kv_heads);
-        let values = heads.narrow(1, config.heads + config.kv_heads, config.kv_heads);
+        if let Some(kept) = context.kept() {
+            let heads = seen.view([-1, config.heads + 2 * config.kv_heads, config.head_dim]);
+            let of = |first| heads.narrow(1, first, config.kv_heads);
+            kept.keep(layer, lengths, [&of(config.heads), &of(config.heads + config.kv_heads)]);
+        }
+        let x = context.wanted(x, layer, config);
         let mlp = half(&self.mlp_norm, &self.gate_up, &down.weight);
-        (native::mlp_half(&x, &mlp, [gate, up, down].map(Linear::factors)), [keys, values])
+        native::mlp_half(&x, &mlp, [gate, up, down].map(Linear::factors))
     }
 
     fn attend(&self, x: &Tensor, layer: usize, config: &LlamaConfig, angles: &Angles, context: &Context<'_>) -> Tensor {
@@ -387,11 +434,12 @@ impl Block {
         let k = angles.rotate(&heads(&self.k, config.kv_heads)); // [N, K, D]
         let v = heads(&self.v, config.kv_heads); // [N, K, D]
         let mixed = match context {
-            Context::Rows { lengths, cache, .. } => {
-                if let Some(cache) = cache {
-                    cache.fill(layer, lengths, &k, &v);
+            Context::Rows { lengths, kept, .. } => {
+                if let Some(kept) = kept {
+                    kept.keep(layer, lengths, [&k, &v]);
                 }
-                attend_within_rows(&q, &k, &v, lengths)
+                let before = kept.as_ref().and_then(|kept| kept.before(layer));
+                attend_within_rows([&q, &k, &v], lengths, before.as_ref())
             }
             Context::Next { cache, places, mask } => {
                 let (keys, values) = cache.append(layer, places, &k, &v);
@@ -402,8 +450,9 @@ impl Block {
     }
 }
 
-/// Causal attention of each row by itself: q [N, H, D], k and v [N, K, D] to [N, H, D].
-fn attend_within_rows(q: &Tensor, k: &Tensor, v: &Tensor, lengths: &[i64]) -> Tensor {
+/// Causal attention of each row by itself: q [N, H, D], k and v [N, K, D] to [N, H, D]. Keys and values [K, T, D] may stand
+/// before every row.
+fn attend_within_rows([q, k, v]: [&Tensor; 3], lengths: &[i64], before: Option<&[Tensor; 2]>) -> Tensor {
     // Splitting once, and not narrowing row by row, keeps the backward pass to one pass over the tokens.
     let split = |x: &Tensor| x.split_with_sizes(lengths, 0);
     let rows: Vec<Tensor> = split(q)
@@ -413,16 +462,16 @@ fn attend_within_rows(q: &Tensor, k: &Tensor, v: &Tensor, lengths: &[i64]) -> Te
         .map(|((q, k), v)| {
             let by_head = |x: &Tensor| x.transpose(0, 1).unsqueeze(0); // [1, heads, T, D]
             let grouped = q.size()[1] != k.size()[1];
-            Tensor::scaled_dot_product_attention(
-                &by_head(q),
-                &by_head(&k),
-                &by_head(&v),
-                None::<&Tensor>,
-                0.0,
-                true,
-                None,
-                grouped,
-            )
+            let (q, [k, v]) = (by_head(q), [&k, &v].map(by_head));
+            match before {
+                None => Tensor::scaled_dot_product_attention(&q, &k, &v, None::<&Tensor>, 0.0, true, None, grouped),
+                Some([keys, values]) => {
+                    let all = |before: &Tensor, own: &Tensor| Tensor::cat(&[&before.unsqueeze(0), own], 2);
+                    let (k, v) = (all(keys, &k), all(values, &v));
+                    let sees = Tensor::ones([q.size()[2], k.size()[2]], (Kind::Bool, q.device())).tril(keys.size()[1]);
+                    Tensor::scaled_dot_product_attention(&q, &k, &v, Some(&sees), 0.0, false, None, grouped)
+                }
+            }
             .squeeze_dim(0)
             .transpose(0, 1) // [T, H, D]
         })

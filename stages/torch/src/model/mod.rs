@@ -13,7 +13,7 @@ mod rope;
 mod rows;
 mod weights;
 
-pub use cache::Cache;
+pub use cache::{Cache, Prefix};
 pub use config::{LlamaConfig, RopeScaling};
 pub use decoder::Decoder;
 pub use error::ModelError;

@@ -28,7 +28,7 @@ impl Llama {
         rows: &'a Rows,
         adapter_input: Option<&'a dyn AdapterInput>,
     ) -> Recomputable<'a> {
-        let context = Context::Rows { lengths: rows.lengths(), cache: None, adapter_input };
+        let context = Context::Rows { lengths: rows.lengths(), kept: None, adapter_input };
         let (inputs, output) = tch::no_grad(|| {
             let angles = self.angles(rows.positions());
             let mut inputs = Vec::new();
@@ -51,7 +51,7 @@ impl Recomputable<'_> {
 
     /// Takes the gradient that [`Self::hidden_states`] received back through the blocks, into the trained tensors.
     pub fn backward(self) {
-        let context = Context::Rows { lengths: self.rows.lengths(), cache: None, adapter_input: self.adapter_input };
+        let context = Context::Rows { lengths: self.rows.lengths(), kept: None, adapter_input: self.adapter_input };
         let angles = self.model.angles(self.rows.positions());
         let mut gradient = self.output.grad();
         for (layer, input) in self.inputs.into_iter().enumerate().rev() {

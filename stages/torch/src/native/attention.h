@@ -110,33 +110,35 @@ float largest_of(const float* scores, int64_t count) {
 
 template <typename T>
 void attend(const Row& row, const T* qkv, T* mixed, float* sums, int64_t sums_stride, float* room) {
-  const auto [heads, tokens, key_head] = row;
+  const auto [heads, tokens, key_head, before] = row;
   const int64_t dim = heads.dim, group = heads.queries / heads.keys;
   const int64_t width = (heads.queries + 2 * heads.keys) * dim, mixed_width = heads.queries * dim;
-  const int64_t all_tokens = rounded_up(tokens), all_dim = rounded_up(dim);
+  const int64_t seen = before.tokens + tokens, all_tokens = rounded_up(seen), all_dim = rounded_up(dim);
   Desk desk(room, all_tokens * (4 * all_dim + BLOCK) + BLOCK * all_dim);
   const Matrix k = desk.take(all_tokens, all_dim), kt = desk.take(all_dim, all_tokens);
   const Matrix v = desk.take(all_tokens, all_dim), q = desk.take(all_tokens, all_dim);
   const Matrix scores = desk.take(BLOCK, all_tokens), out = desk.take(BLOCK, all_dim);
   const T* keys = qkv + (heads.queries + key_head) * dim;
-  read(keys, width, tokens, dim, 1, k);
-  read(keys + heads.keys * dim, width, tokens, dim, 1, v);
-  transpose(k, tokens, dim, kt);
+  read((const T*)before.keys, dim, before.tokens, dim, 1, k);
+  read((const T*)before.values, dim, before.tokens, dim, 1, v);
+  read(keys, width, tokens, dim, 1, {k.row(before.tokens), k.stride});
+  read(keys + heads.keys * dim, width, tokens, dim, 1, {v.row(before.tokens), v.stride});
+  transpose(k, seen, dim, kt);
   for (int64_t at = 0; at < group; at++) {
     const int64_t head = key_head * group + at;
     read(qkv + head * dim, width, tokens, dim, 1 / __builtin_sqrtf(float(dim)), q);
     for (int64_t first = 0; first < tokens; first += BLOCK) {
       const int64_t count = tokens - first < BLOCK ? tokens - first : BLOCK, rows = rounded_up(count, TILE_ROWS);
-      const int64_t columns = rounded_up(first + count);
+      const int64_t place = before.tokens + first, columns = rounded_up(place + count);
       multiply(rows, columns, dim, {q.row(first), q.stride}, kt, scores);
       float inverse[BLOCK] = {};
       for (int64_t i = 0; i < count; i++) {
-        const float most = largest_of(scores.row(i), first + i + 1);
-        const float total = exponentials(scores.row(i), first + i, columns, most);
+        const float most = largest_of(scores.row(i), place + i + 1);
+        const float total = exponentials(scores.row(i), place + i, columns, most);
         inverse[i] = 1 / total;
         sums[at * sums_stride + first + i] = most + __builtin_logf(total);
       }
-      multiply(rows, all_dim, first + count, scores, v, out);
+      multiply(rows, all_dim, place + count, scores, v, out);
       for (int64_t i = 0; i < count; i++) {
         write({out.row(i), out.stride}, 1, dim, inverse[i], mixed + (first + i) * mixed_width + head * dim, 0);
       }
@@ -154,7 +156,7 @@ float row_dot(const T* a, const T* b, int64_t dim) {
 template <typename T>
 void attend_backward(const Row& row, const T* qkv, const T* mixed, const float* sums, int64_t sums_stride,
                      const T* dmixed, T* dqkv, float* room) {
-  const auto [heads, tokens, key_head] = row;
+  const auto [heads, tokens, key_head, before] = row;
   const int64_t dim = heads.dim, group = heads.queries / heads.keys;
   const int64_t width = (heads.queries + 2 * heads.keys) * dim, mixed_width = heads.queries * dim;
   const float scale = 1 / __builtin_sqrtf(float(dim));

@@ -14,10 +14,17 @@ struct Heads {
   int64_t queries, keys, dim;
 };
 
+// What stands before a row, for one key head: keys, turned, and values [tokens, dim].
+struct Before {
+  int64_t tokens;
+  const void *keys, *values;
+};
+
 // A row of tokens, and a key head with the query heads that share it.
 struct Row {
   Heads heads;
   int64_t tokens, key_head;
+  Before before;
 };
 
 // Queries of a row that are at work together: few, since half of the scores of their last keys count for nothing.
@@ -27,7 +34,7 @@ static constexpr int64_t rounded_up(int64_t count, int64_t to = 16) { return (co
 
 // Numbers that attention needs room for.
 static constexpr int64_t room_for(const Row& row) {
-  const int64_t tokens = rounded_up(row.tokens), dim = rounded_up(row.heads.dim);
+  const int64_t tokens = rounded_up(row.before.tokens + row.tokens), dim = rounded_up(row.heads.dim);
   return tokens * (8 * dim + 2 * BLOCK) + BLOCK * dim;
 }
 
@@ -37,7 +44,7 @@ struct Kernels {
   // query's sum of exponentials go to `sums`, one query head after the other, `stride` apart.
   void (*attend)(const Row& row, const void* qkv, void* mixed, float* sums, int64_t stride, float* room);
 
-  // The gradient of qkv at this head's places, from that of mixed.
+  // The gradient of qkv at this head's places, from that of mixed; nothing stands before the row.
   void (*attend_backward)(const Row& row, const void* qkv, const void* mixed, const float* sums, int64_t stride,
                           const void* dmixed, void* dqkv, float* room);
 

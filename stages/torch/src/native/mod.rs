@@ -44,6 +44,7 @@ unsafe extern "C" {
         lengths: *const i64,
         rows: usize,
         heads: *const i64,
+        before: *const *const C_tensor,
         eps: f64,
         scaling: f64,
         seen: *mut *mut C_tensor,
@@ -86,6 +87,8 @@ pub struct Layout<'a> {
     pub cos: &'a Tensor,
     /// Their sines.
     pub sin: &'a Tensor,
+    /// Turned keys and values [K, T, D] that stand before every row, in the format of the weights: without gradients.
+    pub before: Option<&'a [Tensor; 2]>,
 }
 
 /// Makes a GPU compute the same bytes from run to run; an operator that cannot then refuses. For good, and before the
@@ -125,7 +128,8 @@ pub fn product(x: &Tensor, weight: &Tensor, added: Option<&Tensor>) -> Tensor {
 pub fn attention_half(x: &Tensor, half: &Half<'_>, adapters: [Factors<'_>; 4], rows: &Layout<'_>) -> (Tensor, Tensor) {
     let mut seen = ptr::null_mut();
     let adapters = pointers(&adapters);
-    // SAFETY: the pointers are those of living tensors and slices; the lists have the lengths that the C++ reads.
+    let before = [0, 1].map(|at| pointer(rows.before.map(|before| &before[at])));
+    // SAFETY: the pointers are those of living tensors and slices, or null; the lists have the lengths that the C++ reads.
     let y = taken(unsafe {
         neftpipe_attention_half(
             x.as_ptr(),
@@ -138,6 +142,7 @@ pub fn attention_half(x: &Tensor, half: &Half<'_>, adapters: [Factors<'_>; 4], r
             rows.lengths.as_ptr(),
             rows.lengths.len(),
             rows.heads.as_ptr(),
+            before.as_ptr(),
             half.eps,
             half.scaling,
             &mut seen,

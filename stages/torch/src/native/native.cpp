@@ -334,10 +334,20 @@ Tensor gated_backward(const Tensor& dinner, const Tensor& both, Tensor& inner) {
   return dboth;
 }
 
-// How rows lie one after the other, and heads in a row.
+// How rows lie one after the other, and heads in a row; and the keys and values [K, T, D] that stand before every row,
+// where they are defined.
 struct Layout {
   std::vector<int64_t> lengths;
   kernels::Heads heads;
+  Tensor keys, values;
+
+  kernels::Before before(int64_t key_head) const {
+    if (!keys.defined()) return {};
+    const auto of = [&](const Tensor& it) {
+      return static_cast<const char*>(it.const_data_ptr()) + key_head * it.stride(0) * it.element_size();
+    };
+    return {keys.size(1), of(keys), of(values)};
+  }
 };
 
 // Turns queries and keys of [N, width] in place by angles [N, D/2]; `turn` is −1 for the way back.
@@ -356,7 +366,9 @@ void for_each_key_head(const Layout& layout, Act act) {
   std::vector<std::pair<int64_t, kernels::Row>> work;
   int64_t start = 0;
   for (int64_t tokens : layout.lengths) {
-    for (int64_t head = 0; head < layout.heads.keys; head++) work.push_back({start, {layout.heads, tokens, head}});
+    for (int64_t head = 0; head < layout.heads.keys; head++) {
+      work.push_back({start, {layout.heads, tokens, head, layout.before(head)}});
+    }
     start += tokens;
   }
   std::atomic<size_t> next = 0;
@@ -433,7 +445,7 @@ struct AttentionHalf : Function<AttentionHalf> {
                  &low_o = saved[11], &qkv = saved[12], &mixed = saved[13], &sums = saved[14];
     const auto numbers = [&](const char* name) { return ctx->saved_data[name].toIntVector(); };
     const auto heads = numbers("heads");
-    const Layout layout{numbers("lengths"), {heads[0], heads[1], heads[2]}};
+    const Layout layout{numbers("lengths"), {heads[0], heads[1], heads[2]}, {}, {}};
     const double eps = ctx->saved_data["eps"].toDouble(), scaling = ctx->saved_data["scaling"].toDouble();
     const Adapted read(saved[2], saved[3], saved[4], numbers("reads"), scaling);
     const Adapted write(saved[5], saved[6], saved[7], numbers("writes"), scaling);
@@ -600,18 +612,29 @@ Tensor* neftpipe_product(const Tensor* x, const Tensor* weight, const Tensor* ad
   return guarded([&] { return FrozenProduct::apply(*x, *weight, given(added)); });
 }
 
-// adapters: A and B of q, k, v and o. heads: H, K, D. `seen` gets what AttentionHalf says.
+// adapters: A and B of q, k, v and o. heads: H, K, D. before: keys and values of what stands before every row, or null;
+// without gradients. `seen` gets what AttentionHalf says.
 Tensor* neftpipe_attention_half(const Tensor* x, const Tensor* norm, const Tensor* qkv, const Tensor* o,
                                 const Tensor* const* adapters, const Tensor* cos, const Tensor* sin,
-                                const int64_t* lengths, size_t rows, const int64_t* heads, double eps, double scaling,
-                                Tensor** seen) {
+                                const int64_t* lengths, size_t rows, const int64_t* heads, const Tensor* const* before,
+                                double eps, double scaling, Tensor** seen) {
   return guarded([&] {
+    Layout layout{{lengths, lengths + rows}, {heads[0], heads[1], heads[2]}, {}, {}};
+    if (before[0]) {
+      TORCH_CHECK(!at::GradMode::is_enabled(), "what stands before rows has no gradients");
+      const auto shape = {heads[1], before[0]->size(1), heads[2]};
+      for (int at = 0; at < 2; at++) {
+        const bool fits = before[at]->sizes() == shape && before[at]->scalar_type() == qkv->scalar_type();
+        TORCH_CHECK(fits && before[at]->is_contiguous(),
+                    "what stands before rows is [K, T, D], in the weights' format");
+      }
+      layout.keys = *before[0];
+      layout.values = *before[1];
+    }
     const auto adapter = [&](int i) { return given(adapters[i]); };
     Tensor inside;
-    Tensor y =
-        AttentionHalf::apply(*x, *norm, *qkv, adapter(0), adapter(1), adapter(2), adapter(3), adapter(4), adapter(5),
-                             *o, adapter(6), adapter(7), *cos, *sin,
-                             Layout{{lengths, lengths + rows}, {heads[0], heads[1], heads[2]}}, eps, scaling, &inside);
+    Tensor y = AttentionHalf::apply(*x, *norm, *qkv, adapter(0), adapter(1), adapter(2), adapter(3), adapter(4),
+                                    adapter(5), *o, adapter(6), adapter(7), *cos, *sin, layout, eps, scaling, &inside);
     *seen = new Tensor(inside);
     return y;
   });

@@ -35,34 +35,15 @@ impl<'a> Board<'a> {
         unsafe { std::slice::from_raw_parts(self.data, self.len) }
     }
 
-    /// Writes a number.
+    /// So many places, to be written.
     ///
     /// # Safety
-    /// Nobody else reads or writes this place before the next meeting.
-    pub unsafe fn write(&self, at: usize, value: f32) {
-        assert!(at < self.len, "a place on the board");
-        // SAFETY: it lies within the memory.
-        unsafe { self.data.add(at).write(value) }
-    }
-
-    /// Adds to a number.
-    ///
-    /// # Safety
-    /// As of [`Self::write`].
-    pub unsafe fn add(&self, at: usize, value: f32) {
-        assert!(at < self.len, "a place on the board");
-        // SAFETY: it lies within the memory.
-        unsafe { *self.data.add(at) += value }
-    }
-
-    /// Multiplies a number.
-    ///
-    /// # Safety
-    /// As of [`Self::write`].
-    pub unsafe fn scale(&self, at: usize, factor: f32) {
-        assert!(at < self.len, "a place on the board");
-        // SAFETY: it lies within the memory.
-        unsafe { *self.data.add(at) *= factor }
+    /// Nobody else reads or writes them before the next meeting.
+    #[expect(clippy::mut_from_ref, reason = "that nobody else has them is what the caller promises")]
+    pub unsafe fn places(&self, first: usize, count: usize) -> &mut [f32] {
+        assert!(count <= self.len && first <= self.len - count, "places on the board");
+        // SAFETY: they lie within the memory.
+        unsafe { std::slice::from_raw_parts_mut(self.data.add(first), count) }
     }
 }
 

@@ -1,12 +1,25 @@
-//! Products of few rows with weights as they lie in memory: y[row, column] = Σ x[row, k] · w[column, k].
+//! Products of few rows with weights as they lie in memory: y[column, row] = Σ w[column, k] · x[k, row].
 //!
-//! Each weight is read from memory once and used for all rows while it is near. The order of additions is that of k alone,
-//! so a row's result does not depend on the rows beside it, to the last bit. It knows slices, not models.
+//! Rows stand side by side, in lanes: x holds the first number of every row, then the second of every row, and so on. Each
+//! weight is read from memory once, and meets the numbers of all rows while it is near. Sums are made in the order of k
+//! alone, so a row's result depends neither on the rows beside it nor on the processor's instructions, to the last bit. It
+//! knows slices, not models.
 
 use std::ops::Range;
 
-/// Columns that are computed together, their weights read side by side.
-const COLUMNS: usize = 4;
+use super::softmax::softmax;
+
+/// Columns whose weights stay near while all rows meet them: a multiple of what any tile takes.
+pub const NEAR: usize = 24;
+
+/// Numbers of a line of memory.
+pub const LINE: usize = 16;
+
+/// Rows fill up so many lanes, or a multiple.
+const EIGHT: usize = 8;
+
+/// Most lanes of a tile.
+const MOST_LANES: usize = 8 * EIGHT;
 
 /// A matrix that lies in memory row by row.
 #[derive(Clone, Copy)]
@@ -26,6 +39,11 @@ impl Matrix<'_> {
     }
 }
 
+/// Lanes that so many rows take.
+pub fn lanes_for(rows: usize) -> usize {
+    rows.next_multiple_of(EIGHT)
+}
+
 /// The instructions that this processor computes many numbers with.
 #[derive(Debug, Clone, Copy)]
 pub enum Instructions {
@@ -43,7 +61,7 @@ impl Instructions {
         #[cfg(target_arch = "x86_64")]
         {
             let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-            if avx2 && is_x86_feature_detected!("avx512f") {
+            if avx2 && is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
                 return Some(Self::Avx512);
             }
             if avx2 {
@@ -53,37 +71,35 @@ impl Instructions {
         None
     }
 
-    /// Hands y[row, column] to `put`, for the rows of x and some of the rows of `weights`.
+    /// y[column, row] for x [k, lanes] and some of the rows of `weights`, which are the columns: hands each column, the first
+    /// of some lanes, and their numbers to `put`.
     pub fn product(
         self,
         x: Matrix<'_>,
-        rows: usize,
         weights: Matrix<'_>,
         columns: Range<usize>,
-        put: impl FnMut(usize, usize, f32),
+        put: impl FnMut(usize, usize, &[f32]),
     ) {
-        assert_eq!(x.width, weights.width, "a product is over what both have");
-        x.check(rows);
+        assert_eq!(x.width, lanes_for(x.width), "lanes are filled up");
+        x.check(weights.width);
         weights.check(columns.end);
         // SAFETY: the processor has the instructions, and the matrices lie within their memory.
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => unsafe { x86::product_512(x, rows, weights, columns, put) },
+            Self::Avx512 => unsafe { x86::product_512(x, weights, columns, put) },
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => unsafe { x86::product_256(x, rows, weights, columns, put) },
+            Self::Avx2 => unsafe { x86::product_256(x, weights, columns, put) },
         }
     }
 
-    /// Leaves Σ shares[row] · x[row] in `out`.
-    pub fn mix(self, shares: &[f32], x: Matrix<'_>, out: &mut [f32]) {
-        assert_eq!(x.width, out.len(), "a mixture is as wide as what is mixed");
-        x.check(shares.len());
-        // SAFETY: as above.
+    /// exp(scores) / Σ exp(scores); scores of −∞ become 0.
+    pub fn softmax(self, scores: &mut [[f32; LINE]]) {
+        // SAFETY: the processor has the instructions.
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => unsafe { x86::mix_512(shares, x, out) },
+            Self::Avx512 => unsafe { x86::softmax_512(scores) },
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => unsafe { x86::mix_256(shares, x, out) },
+            Self::Avx2 => unsafe { x86::softmax_256(scores) },
         }
     }
 }
@@ -94,8 +110,6 @@ impl Instructions {
 /// The functions may be called where the processor has the instructions; pointers are to [`Self::COUNT`] numbers.
 unsafe trait Lanes: Copy {
     const COUNT: usize;
-    /// Rows that are computed together: sums of so many by [`COLUMNS`] fit into the registers.
-    const ROWS: usize;
     unsafe fn zero() -> Self;
     unsafe fn all(value: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
@@ -104,115 +118,89 @@ unsafe trait Lanes: Copy {
     unsafe fn prefetch(from: *const f32);
     /// self + a·b.
     unsafe fn add_product(self, a: Self, b: Self) -> Self;
-    /// The sum of each.
-    unsafe fn sums(each: [Self; COLUMNS]) -> [f32; COLUMNS];
 }
 
+/// Some lanes of x, and the columns that they meet.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    /// From the first of the lanes and of k on.
+    x: *const f32,
+    /// From one k to the next.
+    stride: usize,
+    weights: Matrix<'a>,
+    /// The columns that are near.
+    columns: (usize, usize),
+    /// Whether these lanes send for the weights that come after those at work.
+    sends: bool,
+}
+
+/// Goes through all columns, and for those that are near through all lanes: `meet` is given some of them, at most so many
+/// eights, which of the lanes is their first, and how many eights they are.
 #[inline(always)]
-unsafe fn product<L: Lanes>(
+unsafe fn product(
     x: Matrix<'_>,
-    rows: usize,
     weights: Matrix<'_>,
     columns: Range<usize>,
-    mut put: impl FnMut(usize, usize, f32),
+    most_eights: usize,
+    mut meet: impl FnMut(Part<'_>, usize, usize),
 ) {
-    for first in columns.clone().step_by(COLUMNS) {
-        // Where fewer columns are left, the last stands in for those that are not there.
-        let place = |column: usize| (first + column).min(columns.end - 1) * weights.stride;
-        // SAFETY: places of columns lie within the weights.
-        let w: [*const f32; COLUMNS] =
-            std::array::from_fn(|column| unsafe { weights.data.as_ptr().add(place(column)) });
-        let count = COLUMNS.min(columns.end - first);
-        let mut put = |row: usize, sums: [f32; COLUMNS]| {
-            sums[..count].iter().enumerate().for_each(|(column, &sum)| put(row, first + column, sum));
-        };
-        let (passes, mut pass, mut row) = (rows.div_ceil(L::ROWS), 0, 0);
-        while row < rows {
-            // While these columns are near, the next ones are sent for: each pass sends for its share.
-            let next = pass * COLUMNS / passes..(pass + 1) * COLUMNS / passes;
-            let soon = Soon { distance: COLUMNS * weights.stride, columns: next };
-            // SAFETY: rows of x lie within it.
-            unsafe {
-                row += match (rows - row).min(L::ROWS) {
-                    6 => tile::<L, 6>(x, row, w, soon, &mut put),
-                    5 => tile::<L, 5>(x, row, w, soon, &mut put),
-                    4 => tile::<L, 4>(x, row, w, soon, &mut put),
-                    3 => tile::<L, 3>(x, row, w, soon, &mut put),
-                    2 => tile::<L, 2>(x, row, w, soon, &mut put),
-                    _ => tile::<L, 1>(x, row, w, soon, &mut put),
-                };
-            }
-            pass += 1;
+    let eights = x.width / EIGHT;
+    let parts = eights.div_ceil(most_eights);
+    for first in columns.clone().step_by(NEAR) {
+        let near = (first, (first + NEAR).min(columns.end));
+        for part in 0..parts {
+            let (start, end) = (eights * part / parts, eights * (part + 1) / parts);
+            // SAFETY: a lane of the first k.
+            let from = unsafe { x.data.as_ptr().add(start * EIGHT) };
+            let part = Part { x: from, stride: x.stride, weights, columns: near, sends: part == 0 };
+            meet(part, start * EIGHT, end - start);
         }
     }
 }
 
-/// What will be read after the columns at work: so far from these, of some of them.
-struct Soon {
-    distance: usize,
-    columns: Range<usize>,
-}
-
-/// `ROWS` rows from `first` on, by [`COLUMNS`] columns; returns the rows.
+/// So many vectors of lanes, wide ones and then narrow ones, by the near columns, so many at a time.
 #[inline(always)]
-unsafe fn tile<L: Lanes, const ROWS: usize>(
-    x: Matrix<'_>,
-    first: usize,
-    w: [*const f32; COLUMNS],
-    soon: Soon,
-    put: &mut impl FnMut(usize, [f32; COLUMNS]),
-) -> usize {
-    // SAFETY: the caller's rows and columns lie within their matrices, and k within their width.
-    unsafe {
-        let from = x.data.as_ptr().add(first * x.stride);
-        let mut sums = [[L::zero(); COLUMNS]; ROWS];
-        let whole = x.width - x.width % L::COUNT;
-        let mut k = 0;
-        while k < whole {
-            let lanes: [L; ROWS] = std::array::from_fn(|row| L::load(from.add(row * x.stride + k)));
-            for column in soon.columns.clone() {
-                L::prefetch(w[column].wrapping_add(soon.distance + k));
-            }
-            for column in 0..COLUMNS {
-                let weight = L::load(w[column].add(k));
-                for row in 0..ROWS {
-                    sums[row][column] = sums[row][column].add_product(lanes[row], weight);
+unsafe fn tiles<W: Lanes, N: Lanes, const WIDE: usize, const NARROW: usize, const COLUMNS: usize>(
+    part: Part<'_>,
+    mut put: impl FnMut(usize, &[f32]),
+) {
+    let Part { x, stride, weights, columns: (first, end), sends } = part;
+    for first in (first..end).step_by(COLUMNS) {
+        // SAFETY: k lies within the width of the weights, which is the height of x; places of columns lie within the weights:
+        // where fewer are left, the last stands in for those that are not there.
+        unsafe {
+            let place = |column: usize| (first + column).min(end - 1) * weights.stride;
+            let w: [*const f32; COLUMNS] = std::array::from_fn(|column| weights.data.as_ptr().add(place(column)));
+            let (mut wide, mut narrow) = ([[W::zero(); WIDE]; COLUMNS], [[N::zero(); NARROW]; COLUMNS]);
+            let mut from = x;
+            for line in (0..weights.width).step_by(LINE) {
+                if sends {
+                    w.iter().for_each(|w| W::prefetch(w.wrapping_add(COLUMNS * weights.stride + line)));
+                }
+                for k in line..weights.width.min(line + LINE) {
+                    let wide_x: [W; WIDE] = std::array::from_fn(|i| W::load(from.add(i * W::COUNT)));
+                    let narrow_x: [N; NARROW] =
+                        std::array::from_fn(|i| N::load(from.add(WIDE * W::COUNT + i * N::COUNT)));
+                    for column in 0..COLUMNS {
+                        let weight = *w[column].add(k);
+                        for i in 0..WIDE {
+                            wide[column][i] = wide[column][i].add_product(W::all(weight), wide_x[i]);
+                        }
+                        for i in 0..NARROW {
+                            narrow[column][i] = narrow[column][i].add_product(N::all(weight), narrow_x[i]);
+                        }
+                    }
+                    from = from.wrapping_add(stride);
                 }
             }
-            k += L::COUNT;
-        }
-        for (row, sums) in sums.into_iter().enumerate() {
-            let mut found = L::sums(sums);
-            for k in whole..x.width {
-                let value = *from.add(row * x.stride + k);
-                (0..COLUMNS).for_each(|column| found[column] += value * *w[column].add(k));
+            for (column, (wide, narrow)) in (first..end).zip(wide.into_iter().zip(narrow)) {
+                let mut sums = [0f32; MOST_LANES];
+                let to = sums.as_mut_ptr();
+                wide.into_iter().enumerate().for_each(|(i, sum)| sum.store(to.add(i * W::COUNT)));
+                let to = to.add(WIDE * W::COUNT);
+                narrow.into_iter().enumerate().for_each(|(i, sum)| sum.store(to.add(i * N::COUNT)));
+                put(column, &sums[..WIDE * W::COUNT + NARROW * N::COUNT]);
             }
-            put(first + row, found);
-        }
-    }
-    ROWS
-}
-
-#[inline(always)]
-unsafe fn mix<L: Lanes>(shares: &[f32], x: Matrix<'_>, out: &mut [f32]) {
-    // SAFETY: places of rows lie within x, and those within its width within `out`.
-    unsafe {
-        let mut at = 0;
-        while at + 4 * L::COUNT <= x.width {
-            let mut sums = [L::zero(); 4];
-            for (row, &share) in shares.iter().enumerate() {
-                let (from, share) = (x.data.as_ptr().add(row * x.stride + at), L::all(share));
-                for (part, sum) in sums.iter_mut().enumerate() {
-                    *sum = sum.add_product(share, L::load(from.add(part * L::COUNT)));
-                }
-            }
-            for (part, sum) in sums.into_iter().enumerate() {
-                sum.store(out.as_mut_ptr().add(at + part * L::COUNT));
-            }
-            at += 4 * L::COUNT;
-        }
-        for (at, out) in out.iter_mut().enumerate().skip(at) {
-            *out = shares.iter().enumerate().map(|(row, share)| share * x.data[row * x.stride + at]).sum();
         }
     }
 }
@@ -222,52 +210,69 @@ mod x86 {
     use std::arch::x86_64::*;
     use std::ops::Range;
 
-    use super::{COLUMNS, Lanes, Matrix};
+    use super::{LINE, Lanes, Matrix, softmax, tiles};
 
-    /// [`super::product`] with 16 numbers at a time.
-    #[target_feature(enable = "avx512f,avx2,fma")]
+    /// [`super::product`] with 16 numbers at a time, and with 8 where there are not more.
+    #[target_feature(enable = "avx512f,avx512vl,avx2,fma")]
     pub unsafe fn product_512(
         x: Matrix<'_>,
-        rows: usize,
         weights: Matrix<'_>,
         columns: Range<usize>,
-        put: impl FnMut(usize, usize, f32),
+        mut put: impl FnMut(usize, usize, &[f32]),
     ) {
         // SAFETY: as the caller's.
-        unsafe { super::product::<__m512>(x, rows, weights, columns, put) }
+        unsafe {
+            super::product(x, weights, columns, 8, |part, lane, eights| {
+                let put = |column: usize, sums: &[f32]| put(column, lane, sums);
+                match eights {
+                    1 => tiles::<__m512, __m256, 0, 1, 8>(part, put),
+                    2 => tiles::<__m512, __m256, 1, 0, 12>(part, put),
+                    3 => tiles::<__m512, __m256, 1, 1, 12>(part, put),
+                    4 => tiles::<__m512, __m256, 2, 0, 12>(part, put),
+                    5 => tiles::<__m512, __m256, 2, 1, 8>(part, put),
+                    6 => tiles::<__m512, __m256, 3, 0, 8>(part, put),
+                    7 => tiles::<__m512, __m256, 3, 1, 6>(part, put),
+                    _ => tiles::<__m512, __m256, 4, 0, 6>(part, put),
+                }
+            });
+        }
     }
 
     /// [`super::product`] with 8 numbers at a time.
     #[target_feature(enable = "avx2,fma")]
     pub unsafe fn product_256(
         x: Matrix<'_>,
-        rows: usize,
         weights: Matrix<'_>,
         columns: Range<usize>,
-        put: impl FnMut(usize, usize, f32),
+        mut put: impl FnMut(usize, usize, &[f32]),
     ) {
         // SAFETY: as the caller's.
-        unsafe { super::product::<__m256>(x, rows, weights, columns, put) }
+        unsafe {
+            super::product(x, weights, columns, 2, |part, lane, eights| {
+                let put = |column: usize, sums: &[f32]| put(column, lane, sums);
+                match eights {
+                    1 => tiles::<__m256, __m256, 1, 0, 12>(part, put),
+                    _ => tiles::<__m256, __m256, 2, 0, 6>(part, put),
+                }
+            });
+        }
     }
 
-    /// [`super::mix`] with 16 numbers at a time.
-    #[target_feature(enable = "avx512f,avx2,fma")]
-    pub unsafe fn mix_512(shares: &[f32], x: Matrix<'_>, out: &mut [f32]) {
-        // SAFETY: as the caller's.
-        unsafe { super::mix::<__m512>(shares, x, out) }
+    /// [`softmax`] with 16 numbers at a time.
+    #[target_feature(enable = "avx512f,avx512vl,avx2,fma")]
+    pub unsafe fn softmax_512(scores: &mut [[f32; LINE]]) {
+        softmax(scores);
     }
 
-    /// [`super::mix`] with 8 numbers at a time.
+    /// [`softmax`] with 8 numbers at a time.
     #[target_feature(enable = "avx2,fma")]
-    pub unsafe fn mix_256(shares: &[f32], x: Matrix<'_>, out: &mut [f32]) {
-        // SAFETY: as the caller's.
-        unsafe { super::mix::<__m256>(shares, x, out) }
+    pub unsafe fn softmax_256(scores: &mut [[f32; LINE]]) {
+        softmax(scores);
     }
 
     // SAFETY: of the functions: the caller has the instructions, and its pointers are to as many numbers.
     unsafe impl Lanes for __m512 {
         const COUNT: usize = 16;
-        const ROWS: usize = 6;
 
         #[inline(always)]
         unsafe fn zero() -> Self {
@@ -298,26 +303,11 @@ mod x86 {
         unsafe fn add_product(self, a: Self, b: Self) -> Self {
             unsafe { _mm512_fmadd_ps(a, b, self) }
         }
-
-        #[inline(always)]
-        unsafe fn sums([a, b, c, d]: [Self; COLUMNS]) -> [f32; COLUMNS] {
-            unsafe {
-                // Of each quarter: a, b, c, d side by side.
-                let ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
-                let cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
-                let (ab, cd) = (_mm512_castps_pd(ab), _mm512_castps_pd(cd));
-                let low = _mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd));
-                let all = _mm512_add_ps(low, _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd)));
-                let upper = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(all)));
-                quarters(_mm256_add_ps(_mm512_castps512_ps256(all), upper))
-            }
-        }
     }
 
     // SAFETY: as above.
     unsafe impl Lanes for __m256 {
         const COUNT: usize = 8;
-        const ROWS: usize = 2;
 
         #[inline(always)]
         unsafe fn zero() -> Self {
@@ -348,29 +338,6 @@ mod x86 {
         unsafe fn add_product(self, a: Self, b: Self) -> Self {
             unsafe { _mm256_fmadd_ps(a, b, self) }
         }
-
-        #[inline(always)]
-        unsafe fn sums([a, b, c, d]: [Self; COLUMNS]) -> [f32; COLUMNS] {
-            unsafe {
-                let ab = _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
-                let cd = _mm256_add_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
-                let (ab, cd) = (_mm256_castps_pd(ab), _mm256_castps_pd(cd));
-                let low = _mm256_castpd_ps(_mm256_unpacklo_pd(ab, cd));
-                quarters(_mm256_add_ps(low, _mm256_castpd_ps(_mm256_unpackhi_pd(ab, cd))))
-            }
-        }
-    }
-
-    /// The two halves added.
-    #[inline(always)]
-    unsafe fn quarters(all: __m256) -> [f32; COLUMNS] {
-        let mut sums = [0.0; COLUMNS];
-        // SAFETY: the caller has the instructions; four numbers are stored in four places.
-        unsafe {
-            let sum = _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps::<1>(all));
-            _mm_storeu_ps(sums.as_mut_ptr(), sum);
-        }
-        sums
     }
 }
 
@@ -391,42 +358,64 @@ mod tests {
         all
     }
 
-    fn matrix(data: &[f32], stride: usize, width: usize) -> Matrix<'_> {
-        Matrix { data, stride, width }
+    /// Rows, depth and columns that fill lanes, lines and tiles, and some that do not.
+    const CASES: [[usize; 3]; 8] =
+        [[1, 1, 1], [5, 40, 7], [8, 64, 24], [16, 19, 25], [24, 16, 50], [40, 33, 13], [61, 7, 30], [130, 20, 49]];
+
+    /// y [columns, lanes] of x [depth, lanes].
+    fn product(
+        instructions: Instructions,
+        x: &[f32],
+        lanes: usize,
+        weights: &[f32],
+        [depth, columns]: [usize; 2],
+    ) -> Vec<f32> {
+        let x = Matrix { data: x, stride: x.len() / depth, width: lanes };
+        let weights = Matrix { data: weights, stride: weights.len() / columns, width: depth };
+        let mut found = vec![f32::NAN; columns * lanes];
+        // In two shares, as members of a team have them.
+        for share in [0..columns / 3, columns / 3..columns] {
+            instructions.product(x, weights, share, |column, lane, y| {
+                found[column * lanes + lane..][..y.len()].copy_from_slice(y);
+            });
+        }
+        found
     }
 
     #[test]
-    fn products_are_those_of_the_definition_and_of_each_row_by_itself() {
-        for (rows, columns, width) in [(1, 1, 1), (5, 7, 40), (4, 8, 64), (3, 6, 19), (9, 3, 16)] {
-            let (x, w) = (numbers(rows * (width + 3)), numbers(columns * width));
-            let (x, w) = (matrix(&x, width + 3, width), matrix(&w, width, width));
-            for instructions in all() {
-                let mut found = vec![f32::NAN; rows * columns];
-                instructions.product(x, rows, w, 0..columns, |row, column, y| found[row * columns + column] = y);
-                for row in 0..rows {
-                    let own = matrix(&x.data[row * x.stride..], x.stride, width);
-                    instructions.product(own, 1, w, 0..columns, |_, column, y| {
-                        let exact: f64 =
-                            (0..width).map(|k| f64::from(own.data[k]) * f64::from(w.data[column * width + k])).sum();
-                        assert!((f64::from(y) - exact).abs() < 1e-5, "{y} is not {exact}");
-                        assert_eq!(y, found[row * columns + column]);
-                    });
-                }
+    fn products_are_those_of_the_definition_with_all_instructions() {
+        for [rows, depth, columns] in CASES {
+            let lanes = lanes_for(rows);
+            let (x, w) = (numbers(depth * (lanes + 3)), numbers(columns * (depth + 2)));
+            let found: Vec<_> =
+                all().into_iter().map(|instructions| product(instructions, &x, lanes, &w, [depth, columns])).collect();
+            for (column, row) in (0..columns).flat_map(|column| (0..rows).map(move |row| (column, row))) {
+                let exact = (0..depth)
+                    .map(|k| f64::from(x[k * (lanes + 3) + row]) * f64::from(w[column * (depth + 2) + k]))
+                    .sum::<f64>();
+                let y = found[0][column * lanes + row];
+                assert!((f64::from(y) - exact).abs() < 1e-5, "{rows} x {depth} x {columns}: {y} is not {exact}");
             }
+            assert!(found.iter().all(|it| *it == found[0]), "the same bits with all instructions");
         }
     }
 
     #[test]
-    fn mixtures_are_weighted_sums_of_rows() {
-        for (rows, width) in [(1, 1), (5, 64), (7, 83), (3, 32)] {
-            let (shares, x) = (numbers(rows), numbers(rows * (width + 1)));
-            for instructions in all() {
-                let mut out = vec![f32::NAN; width];
-                instructions.mix(&shares, matrix(&x, width + 1, width), &mut out);
-                for (at, &found) in out.iter().enumerate() {
-                    let exact: f32 = (0..rows).map(|row| shares[row] * x[row * (width + 1) + at]).sum();
-                    assert!((found - exact).abs() < 1e-5, "{found} is not {exact}");
-                }
+    fn a_row_does_not_depend_on_the_rows_beside_it() {
+        let (depth, columns) = (37, 29);
+        let w = numbers(columns * depth);
+        let own: Vec<f32> = numbers(depth).iter().map(|x| x * 1.7).collect();
+        let beside = |instructions, row: usize, rows| {
+            let lanes = lanes_for(rows);
+            let mut x = numbers(depth * lanes);
+            x.iter_mut().skip(row).step_by(lanes).zip(&own).for_each(|(x, own)| *x = *own);
+            let found = product(instructions, &x, lanes, &w, [depth, columns]);
+            found.into_iter().skip(row).step_by(lanes).collect::<Vec<_>>()
+        };
+        for instructions in all() {
+            let alone = beside(instructions, 0, 1);
+            for [row, rows] in [[2, 3], [15, 16], [20, 21], [39, 40], [50, 64], [99, 100]] {
+                assert_eq!(beside(instructions, row, rows), alone, "row {row} of {rows}");
             }
         }
     }
@@ -434,8 +423,9 @@ mod tests {
     #[test]
     #[should_panic(expected = "lies within its memory")]
     fn a_matrix_that_is_not_there_is_not_read() {
-        let short = numbers(7);
+        let short = numbers(31);
         let Some(instructions) = Instructions::of_this_machine() else { panic!("lies within its memory") };
-        instructions.product(matrix(&short, 4, 4), 2, matrix(&short, 4, 4), 0..1, |_, _, _| {});
+        let matrix = |width| Matrix { data: &short, stride: width, width };
+        instructions.product(matrix(8), matrix(4), 0..1, |_, _, _| {});
     }
 }

@@ -6,6 +6,7 @@
 
 mod board;
 mod kernel;
+mod softmax;
 mod step;
 mod team;
 
