@@ -4,7 +4,7 @@
 //! the family *and* there are at least [`FEWEST_PROMPTS`] prompts. The sign test is reported beside it and decides nothing:
 //! it asks another question (on how many prompts, not by how much).
 
-use crate::bootstrap::{BootstrapMean, LEVEL, bootstrap_mean};
+use crate::bootstrap::{BootstrapMean, Interval, LEVEL, bootstrap_mean};
 use crate::contrast::{Contrast, Pairing};
 use crate::holm::holm;
 use crate::sign_test::{SignTest, sign_test};
@@ -33,6 +33,13 @@ pub struct Comparison {
     /// Signs of the prompts' means over replicates; none where the value of a prompt means nothing by itself.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub sign_test: Option<SignTest>,
+}
+
+impl Comparison {
+    /// The interval; none of a single prompt, which is the same in every draw.
+    pub fn spread(&self) -> Option<Interval> {
+        (self.n_prompts > 1).then_some(self.bootstrap.interval)
+    }
 }
 
 /// Measures a contrast with so many bootstrap draws from this seed.

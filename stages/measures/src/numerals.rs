@@ -10,6 +10,9 @@ const MORE: usize = 4;
 /// The same where 0 lies outside the interval, which must show.
 const MOST: usize = 12;
 
+/// Below this share of the largest number of a comparison a number is what rounding left of 0.
+const ROUNDING: f64 = 1e-11;
+
 /// How many digits, and in which unit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Numerals {
@@ -26,7 +29,8 @@ impl Numerals {
     }
 
     fn fitting(values: &[f64], more: usize, quantity: &Quantity<'_>) -> Self {
-        let is_lost = |value: f64, digits: usize| value != 0.0 && reads_as_zero(&format!("{value:.digits$}"));
+        let least = ROUNDING * values.iter().fold(0.0_f64, |largest, value| largest.max(value.abs())) * quantity.scale;
+        let is_lost = |value: f64, digits: usize| value > least && reads_as_zero(&format!("{value:.digits$}"));
         let fits = |&digits: &usize| !values.iter().any(|&value| is_lost((value * quantity.scale).abs(), digits));
         let most = quantity.decimals + more;
         Self { digits: (quantity.decimals..most).find(fits).unwrap_or(most), scale: quantity.scale }
@@ -73,6 +77,7 @@ mod tests {
         assert_eq!(written(&[0.0, 0.031]), ["0.0", "3.1"]);
         assert_eq!(written(&[-0.0006, 0.031]), ["−0.1", "3.1"]);
         assert_eq!(written(&[1e-9, 0.031]), ["0.00000", "3.10000"]);
+        assert_eq!(written(&[2e-15, 0.031]), ["0.0", "3.1"]);
     }
 
     #[test]

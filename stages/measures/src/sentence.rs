@@ -1,6 +1,7 @@
 //! One plain sentence for a comparison: effect, interval, what may be said, and what the experiment could have shown.
 
-use crate::comparison::{FEWEST_PROMPTS, Finding, Judged};
+use crate::comparison::{Comparison, FEWEST_PROMPTS, Finding, Judged};
+use crate::contrast::Pairing;
 use crate::numerals::Numerals;
 
 /// What the numbers of a comparison are, for the sentence.
@@ -28,22 +29,37 @@ pub enum Better {
 /// The sentence, without a full stop: "+2.1 points, 95% interval −0.8 to 5.0: not distinguishable from plain at n = 252, …".
 pub fn sentence(judged: &Judged, baseline: &str, quantity: &Quantity<'_>) -> String {
     let comparison = &judged.comparison;
-    let n = comparison.n_prompts;
-    let seeds = count(comparison.replicates.len(), "seed");
+    let (n, runs) = (comparison.n_prompts, runs(comparison));
     if judged.finding == Finding::Identical {
-        return format!("no difference from {baseline} on any of n = {n} prompts, {seeds}");
+        let prompts = if n == 1 { "n = 1 prompt".to_owned() } else { format!("any of n = {n} prompts") };
+        return format!("no difference from {baseline} on {prompts}, {runs}");
     }
-    let interval = comparison.bootstrap.interval;
     let numerals = Numerals::of(judged, quantity);
+    let interval = comparison.spread().map_or(String::new(), |interval| {
+        format!(", 95% interval {} to {}", numerals.write(interval.low), numerals.write(interval.high))
+    });
+    let smallest = if judged.finding == Finding::TooFewPrompts {
+        "no effect could have been shown".to_owned()
+    } else {
+        let effect = numerals.write(judged.smallest_detectable);
+        format!("smallest effect that this n could have shown: {effect} {}", quantity.unit)
+    };
     format!(
-        "{} {unit}, 95% interval {} to {}: {} at n = {n}, {seeds}; smallest effect that this n could have shown: {} {unit}",
+        "{} {}{interval}: {} at n = {n}, {runs}; {smallest}",
         numerals.signed(comparison.bootstrap.mean),
-        numerals.write(interval.low),
-        numerals.write(interval.high),
+        quantity.unit,
         claim(judged, baseline, quantity.better),
-        numerals.write(judged.smallest_detectable),
-        unit = quantity.unit,
     )
+}
+
+/// How many runs were paired. One run that stands against several (that of an untouched model) makes no seeds of its own.
+fn runs(comparison: &Comparison) -> String {
+    let seeds = count(comparison.replicates.len(), "seed");
+    match comparison.pairing {
+        Pairing::ByReplicate => seeds,
+        Pairing::OneForAll => format!("1 run beside {seeds}"),
+        Pairing::Averaged => "seeds not paired".to_owned(),
+    }
 }
 
 fn claim(judged: &Judged, baseline: &str, better: Option<Better>) -> String {
@@ -77,8 +93,6 @@ fn count(n: usize, noun: &str) -> String {
 mod tests {
     use super::*;
     use crate::bootstrap::{BootstrapMean, Interval};
-    use crate::comparison::Comparison;
-    use crate::contrast::Pairing;
     use crate::sign_test::SignTest;
 
     const POINTS: Quantity<'_> = Quantity { unit: "points", scale: 100.0, decimals: 1, better: Some(Better::Higher) };
@@ -129,6 +143,30 @@ mod tests {
         assert!(sentence(&judged(0.2, 0.1, 0.5, Finding::TooFewPrompts), "plain", &POINTS).contains("too few prompts"));
         let identical = sentence(&judged(0.0, 0.0, 0.0, Finding::Identical), "plain", &POINTS);
         assert_eq!(identical, "no difference from plain on any of n = 252 prompts, 2 seeds");
+    }
+
+    #[test]
+    fn one_prompt_spreads_nothing_and_shows_nothing() {
+        let mut one = judged(0.021, 0.021, 0.021, Finding::TooFewPrompts);
+        one.comparison.n_prompts = 1;
+        one.smallest_detectable = 2e-15;
+        assert_eq!(
+            sentence(&one, "plain", &POINTS),
+            "+2.1 points: too few prompts (under 10) to tell from plain at n = 1, 2 seeds; no effect could have been shown"
+        );
+        one.finding = Finding::Identical;
+        assert_eq!(sentence(&one, "plain", &POINTS), "no difference from plain on n = 1 prompt, 2 seeds");
+    }
+
+    #[test]
+    fn one_run_beside_several_seeds_is_not_as_many_seeds() {
+        let said = |pairing| {
+            let mut judged = judged(0.021, -0.008, 0.05, Finding::NotDistinguishable);
+            judged.comparison.pairing = pairing;
+            sentence(&judged, "plain", &POINTS)
+        };
+        assert!(said(Pairing::OneForAll).contains("at n = 252, 1 run beside 2 seeds;"));
+        assert!(said(Pairing::Averaged).contains("at n = 252, seeds not paired;"));
     }
 
     #[test]

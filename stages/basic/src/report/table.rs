@@ -1,7 +1,6 @@
 //! The table of all arms: what stands in its cells, for the page and for the paper.
 
 use indexmap::IndexMap;
-use neftpipe_measures::bootstrap::BootstrapMean;
 use neftpipe_measures::comparison::Finding;
 use neftpipe_measures::numerals::Numerals;
 use neftpipe_measures::sentence::{Better, Quantity};
@@ -181,9 +180,12 @@ fn described(mean: f64, runs: &[ReplicateMean], quantity: &Quantity<'_>, axis: &
     }
 }
 
-/// The difference with its interval: `+0.031 [0.010, 0.052]`.
+/// The difference with its interval, where it has one: `+0.031 [0.010, 0.052]`.
 pub fn with_interval(difference: &Difference, quantity: &Quantity<'_>) -> String {
+    let comparison = &difference.judged.comparison;
     let numerals = Numerals::of(&difference.judged, quantity);
-    let BootstrapMean { mean, interval, .. } = difference.judged.comparison.bootstrap;
-    format!("{} [{}, {}]", numerals.signed(mean), numerals.write(interval.low), numerals.write(interval.high))
+    let mean = numerals.signed(comparison.bootstrap.mean);
+    comparison.spread().map_or(mean.clone(), |interval| {
+        format!("{mean} [{}, {}]", numerals.write(interval.low), numerals.write(interval.high))
+    })
 }
