@@ -129,7 +129,8 @@ impl Bill {
         let run_cap = self.run_cap_text();
         let mut parts = Vec::new();
         if !counts.is_empty() {
-            parts.push(format!("{} comparisons to ask, {paid} paid for before", comparisons - paid));
+            let open = comparisons - paid;
+            parts.push(format!("{open} comparison{} to ask, {paid} paid for before", if open == 1 { "" } else { "s" }));
             if run_cap.is_none() {
                 parts.push(
                     cost_text(&counted)

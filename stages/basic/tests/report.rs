@@ -106,6 +106,13 @@ fn arms_seeds_and_labels_stand_where_they_belong() {
     assert!((figure(&report, "log_diversity")["arms"]["plain"]["mean"].as_f64().unwrap() - 10.95).abs() < 1e-9);
     assert_eq!(report["judgements"].as_array().unwrap().len(), 6);
     assert_eq!(report["judgements"][2]["reference"], "plain");
+    let unjudged: Vec<&Value> =
+        report["judgements"].as_array().unwrap().iter().map(|judgement| &judgement["n_unjudged"]).collect();
+    assert_eq!(unjudged, [0, 0, 0, 0, 0, 1]);
+    assert_eq!(
+        figure(&report, "win_rate")["arms"]["neft10"]["difference"]["comparison"]["n_prompts"],
+        WHOLE.prompts - 1
+    );
 }
 
 #[test]
@@ -118,7 +125,9 @@ fn the_page_is_whole_closed_and_safe() {
         "demonstration: a small local judge",
         sweep::LABEL,
         "agrees with people on 75% of 98, kappa 0.51",
-        "2 seeds an arm",
+        "Up to 2 seeds an arm",
+        "at n = 20, 1 run beside 2 seeds",
+        "1 of 120 comparisons has no judgement that could be read: it counts in no figure",
     ] {
         assert!(page.contains(text), "{text}");
     }

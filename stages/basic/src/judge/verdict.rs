@@ -145,21 +145,23 @@ impl Verdict {
     /// Warns of what makes the figures say less than they seem to.
     pub fn warn(&self, job: &Job, params: &JudgeParams) {
         let n = self.n;
-        let count = |code: &str, rows: usize, what: &str| {
+        let count = |code: &str, rows: usize, verb: [&str; 2], what: &str| {
             if rows > 0 {
-                job.warn(code, format!("{rows} of {n} answers {what}"));
+                job.warn(code, format!("{rows} of {n} answers {} {what}", verb[usize::from(rows > 1)]));
             }
         };
+        let (is, has, holds) = (["is", "are"], ["has", "have"], ["holds", "hold"]);
         if params.metrics.iter().any(|&measure| needs_reference(measure)) {
             count(
                 "without_reference",
                 self.n_without_reference,
-                "carry no gold reference and are left out of its measures",
+                has,
+                "no gold reference; measures against one leave these out",
             );
         }
-        count("empty_answers", self.screening.n_empty, "are empty");
-        count("constant_answers", self.screening.n_constant, "are given to many prompts alike");
-        count("judge_markers", self.screening.n_markers, "hold text that addresses a judge");
+        count("empty_answers", self.screening.n_empty, is, "empty");
+        count("constant_answers", self.screening.n_constant, is, "given to many prompts alike");
+        count("judge_markers", self.screening.n_markers, holds, "text that addresses a judge");
         if let Some(comparison) = &self.comparison {
             let swayed = comparison.n_consistent.map_or(0, |consistent| comparison.n_judged - consistent);
             if 2 * swayed > comparison.n_judged {
@@ -175,9 +177,10 @@ impl Verdict {
             count(
                 "too_long_for_judge",
                 comparison.n_too_long.unwrap_or(0),
-                "are, with the reference's, too long for the judge's window",
+                is,
+                "too long, with the reference's, for the judge's window",
             );
-            count("unread_judgements", comparison.n_unread.unwrap_or(0), "have a judgement that cannot be read");
+            count("unread_judgements", comparison.n_unread.unwrap_or(0), has, "a judgement that cannot be read");
         }
     }
 

@@ -117,6 +117,7 @@ fn write(job: &Job, params: &ReportParams, runs: &[Run], answers: &[AnswerSet]) 
     let mut notes = sentences::of_missing(missing);
     notes.extend(sentences::notes(&figures, params));
     notes.extend(sentences::of_judges(answers));
+    notes.extend(sentences::of_unjudged(answers));
     let figures: Vec<(Figure, Differences)> = figures.into_iter().zip(differences).collect();
     let report = ReportFile::new(Material {
         params,

@@ -155,18 +155,12 @@ pub fn notes(figures: &[Figure], params: &ReportParams) -> Vec<String> {
     if !figures.iter().flat_map(|figure| figure.arms.values()).any(|arm| arm.is_baseline) {
         notes.push(no_baseline(params));
     }
-    let seeds = figures.iter().flat_map(|figure| figure.arms.values()).map(|arm| arm.replicates.len()).max();
-    match seeds {
-        Some(1) => notes.push(
-            "One run an arm: the intervals speak of prompts alone. Another seed may well show another sign.".to_owned(),
-        ),
-        Some(seeds) if seeds < FEW_SEEDS => notes.push(format!(
-            "{seeds} seeds an arm: the intervals count them in, but so few say little about how results vary between seeds."
-        )),
-        _ => {}
-    }
-    let small: Vec<String> =
-        sizes(figures).into_iter().filter(|&(_, n)| n < FEW_PROMPTS).map(|(what, n)| format!("{n} {what}")).collect();
+    notes.extend(of_seeds(figures));
+    let small: Vec<String> = sizes(figures)
+        .into_iter()
+        .filter(|&(_, n)| n < FEW_PROMPTS)
+        .map(|((noun, more), n)| format!("{}{more}", count(n, noun)))
+        .collect();
     let compared =
         figures.iter().any(|figure| figure.arms.values().any(|arm| arm.is_baseline) && figure.arms.len() > 1);
     if compared && !small.is_empty() {
@@ -177,6 +171,36 @@ pub fn notes(figures: &[Figure], params: &ReportParams) -> Vec<String> {
         ));
     }
     notes
+}
+
+/// How little so few seeds tell. Arms may have different numbers of them: an untouched model has one run.
+fn of_seeds(figures: &[Figure]) -> Option<String> {
+    let runs = || figures.iter().flat_map(|figure| figure.arms.values()).map(|arm| arm.replicates.len());
+    let (fewest, most) = (runs().min()?, runs().max()?);
+    let seeds = if fewest < most { format!("Up to {most} seeds") } else { format!("{most} seeds") };
+    match most {
+        1 => Some(
+            "One run an arm: the intervals speak of prompts alone. Another seed may well show another sign.".to_owned(),
+        ),
+        _ if most < FEW_SEEDS => Some(format!(
+            "{seeds} an arm: the intervals count them in, but so few say little about how results vary between seeds."
+        )),
+        _ => None,
+    }
+}
+
+/// What judges left out. A difference is taken over the prompts that all of its runs have a judgement of.
+pub fn of_unjudged(answers: &[AnswerSet]) -> Option<String> {
+    let judgements = || answers.iter().flat_map(|set| &set.judgements);
+    let without: usize = judgements().map(|judgement| judgement.n_unjudged).sum();
+    let all = without + judgements().map(|judgement| judgement.line.n_total).sum::<usize>();
+    let (have, they) = if without == 1 { ("has", "it counts") } else { ("have", "they count") };
+    (without > 0).then(|| {
+        format!(
+            "{without} of {} {have} no judgement that could be read: {they} in no figure, and differences leave the prompts out.",
+            count(all, "comparison")
+        )
+    })
 }
 
 /// What a reader must bear in mind of the judges: differences are between verdicts of the first judge of each arm.
@@ -199,18 +223,18 @@ fn no_baseline(params: &ReportParams) -> String {
 }
 
 /// How many prompts or rows the compared figures have, each kind once.
-fn sizes(figures: &[Figure]) -> IndexMap<String, usize> {
-    let mut sizes: IndexMap<String, usize> = IndexMap::new();
+fn sizes(figures: &[Figure]) -> IndexMap<(&'static str, &'static str), usize> {
+    let mut sizes: IndexMap<(&str, &str), usize> = IndexMap::new();
     for figure in figures.iter().filter(|figure| figure.measure.is_compared) {
         let what = match (figure.measure.subject, figure.role) {
-            (Subject::TrainedRows, _) => "trained rows probed",
-            (Subject::HeldOutRows, _) => "held-out rows probed",
-            (_, Some(Role::Trained)) => "trained prompts",
-            (_, Some(Role::HeldOut)) => "held-out prompts",
-            _ => "prompts",
+            (Subject::TrainedRows, _) => ("trained row", " probed"),
+            (Subject::HeldOutRows, _) => ("held-out row", " probed"),
+            (_, Some(Role::Trained)) => ("trained prompt", ""),
+            (_, Some(Role::HeldOut)) => ("held-out prompt", ""),
+            _ => ("prompt", ""),
         };
         let n = figure.arms.values().flat_map(|arm| &arm.replicates).map(|run| run.scores.len()).max().unwrap_or(0);
-        let size = sizes.entry(what.to_owned()).or_insert(n);
+        let size = sizes.entry(what).or_insert(n);
         *size = n.min(*size);
     }
     sizes

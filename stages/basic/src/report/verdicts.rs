@@ -38,6 +38,8 @@ pub struct Judgement {
     /// AlpacaEval's figures.
     #[serde(flatten)]
     pub line: LeaderboardLine,
+    /// Comparisons without a judgement that could be read; they count in no figure.
+    pub n_unjudged: usize,
     /// 1 for the reference to 2 for the model, by row of the answers.
     #[serde(skip)]
     pub preferences: Vec<Option<f64>>,
@@ -105,6 +107,7 @@ pub fn add_verdict(input: &Input, origins: &Origins<'_>, sets: &mut [AnswerSet])
         let annotator = first.annotator.clone();
         let reference = reference_name(input, origins, sets).unwrap_or_else(|| first.annotation.generator_1.clone());
         let preferences = align(&names, &annotations, &sets[at]);
+        let n = annotations.len();
         let line = line(input, &verdict, annotations)?;
         let (label, calibration) = match verdict.comparison {
             Some(comparison) => (comparison.label, comparison.calibration),
@@ -117,6 +120,7 @@ pub fn add_verdict(input: &Input, origins: &Origins<'_>, sets: &mut [AnswerSet])
             caution,
             reference,
             calibration,
+            n_unjudged: n - line.n_total,
             line,
             preferences,
             lc_pseudo_values: lc_pseudo_values.unwrap_or_default(),

@@ -360,9 +360,10 @@ fn write_verdict(dir: &Path, sweep: Sweep, arm: &str, alpha: f64, seed: u64) -> 
     let row = |at: usize| {
         let (plain, own) = (output(sweep, "heldout", 0.0, seed, at), output(sweep, "heldout", alpha, seed, at));
         let preference = match arm {
-            "plain" => 1.5,
-            "neft5" if at == 2 => 0.0, // AlpacaEval 1 writes a draw so
-            _ => 1.5 + 0.4 * wobble(arm, at as u64, seed),
+            "plain" => Some(1.5),
+            "neft5" if at == 2 => Some(0.0),          // AlpacaEval 1 writes a draw so
+            "neft10" if (at, seed) == (5, 1) => None, // not to be read
+            _ => Some(1.5 + 0.4 * wobble(arm, at as u64, seed)),
         };
         json!({"instruction": instruction("heldout", at), "output_1": plain, "generator_1": format!("m+plain{seed}"),
                "output_2": own, "generator_2": format!("m+{arm}{seed}"), "annotator": "local", "preference": preference})

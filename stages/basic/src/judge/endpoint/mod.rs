@@ -183,7 +183,8 @@ fn announce(job: &Job, endpoint: &Endpoint, annotator: &Annotator, items: &[Item
         }
         (None, _) => "for an unknown price: there is no `endpoint.prices`".to_owned(),
     };
-    job.warn("judge_cost", format!("{} comparisons will be asked of {}, {cost}", items.len(), endpoint.model));
+    let comparisons = if items.len() == 1 { "comparison" } else { "comparisons" };
+    job.warn("judge_cost", format!("{} {comparisons} will be asked of {}, {cost}", items.len(), endpoint.model));
     if is_retired(endpoint) {
         job.warn("judge_retired", format!("{} is retired, or about to be, at its vendor", endpoint.model));
     }

@@ -43,6 +43,12 @@ pub fn markdown(
     for (column, table) in tables {
         text.push_str(&of_table(column, table));
     }
+    if figures.iter().any(|(_, found)| !found.by_arm.is_empty()) {
+        text.push_str(
+            "\nMeans over runs; below them the difference from the baseline with its interval, over the prompts and seeds that \
+             both have.\n",
+        );
+    }
     text.push_str("\n## Figures\n");
     for figure in drawn {
         _ = write!(
