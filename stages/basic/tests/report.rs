@@ -304,6 +304,23 @@ fn names_of_all_letters_stand_in_every_file() {
 }
 
 #[test]
+fn long_names_are_whole_in_the_figures() {
+    let Written { files, .. } = report(sweep::LONG, &sweep::params());
+    let (name, _) = sweep::LONG.arms[1];
+    for figure in ["win_rate", "training_loss", "distribution_characters"] {
+        let svg = String::from_utf8(files[&format!("figures/{figure}.svg")].clone()).unwrap();
+        let said: Vec<&str> = svg.split("</text>").filter_map(|part| Some(part.rsplit_once('>')?.1)).collect();
+        assert!(said.join(" ").contains(name), "{figure}: {said:?}");
+        let sizes = |attribute: &str| -> Vec<f64> {
+            let values = svg.split(attribute).skip(1).filter_map(|part| part.split('"').next()?.parse().ok());
+            values.collect()
+        };
+        assert!(sizes("textLength=\"").iter().all(|&length| length <= 234.0), "{figure}: {svg}");
+        assert!(sizes("font-size=\"").iter().all(|&size| size > 6.0), "{figure}: {svg}");
+    }
+}
+
+#[test]
 fn the_page_says_how_it_is_made_again() {
     let Written { page, files, .. } = report(WHOLE, &sweep::params());
     assert!(page.contains("neftpipe run made-up.yaml</code>"));

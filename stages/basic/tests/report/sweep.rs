@@ -56,6 +56,18 @@ pub const NAMED: Sweep = Sweep {
     ..WHOLE
 };
 
+/// A name that is wider than a column of a paper.
+pub const LONG: Sweep = Sweep {
+    arms: &[
+        ("plain", 0.0),
+        (
+            "noise of alpha five that is halved when half of the training is over and once more at three quarters of it",
+            5.0,
+        ),
+    ],
+    ..WHOLE
+};
+
 /// As many answers as twelve arms give to the prompts of AlpacaEval, and as long ones.
 pub const LARGE: Sweep = Sweep {
     arms: &[

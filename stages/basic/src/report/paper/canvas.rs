@@ -2,6 +2,8 @@
 //!
 //! [`super::svg`] and [`super::pdf`] write the same drawing; it knows neither.
 
+use super::style::{LETTERS, LINE};
+
 /// Red, green, blue.
 pub type Colour = [u8; 3];
 
@@ -104,6 +106,13 @@ impl Canvas {
     /// Adds a text.
     pub fn text(&mut self, at: (f64, f64), text: &str, size: f64, anchor: Anchor, colour: Colour) {
         self.shapes.push(Shape::Text { at, text: text.to_owned(), size, anchor, colour, upwards: false });
+    }
+
+    /// Adds lines of text, the first on the base line of the place.
+    pub fn texts(&mut self, at: (f64, f64), lines: &[String], anchor: Anchor) {
+        for (number, line) in lines.iter().enumerate() {
+            self.text((at.0, at.1 + LINE * number as f64), line, LETTERS, anchor, INK);
+        }
     }
 
     /// Adds a text that runs upwards around its place.

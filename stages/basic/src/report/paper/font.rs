@@ -42,6 +42,32 @@ pub fn fitting(text: &str, size: f64, most: f64) -> f64 {
     size * (most / width(text, size)).min(1.0)
 }
 
+/// A text in lines of a width, broken between words, and within those that are wider by themselves.
+pub fn lines(text: &str, size: f64, most: f64) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let line = lines.last_mut().expect("there is a line");
+        let longer = if line.is_empty() { word.to_owned() } else { format!("{line} {word}") };
+        if width(&longer, size) <= most {
+            *line = longer;
+            continue;
+        }
+        if !line.is_empty() {
+            lines.push(String::new());
+        }
+        for letter in word.chars() {
+            let line = lines.last_mut().expect("there is a line");
+            let is_full = !line.is_empty() && width(&format!("{line}{letter}"), size) > most;
+            if is_full {
+                lines.push(letter.to_string());
+            } else {
+                line.push(letter);
+            }
+        }
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,6 +76,14 @@ mod tests {
     fn widths_are_those_of_helvetica() {
         assert!((width("A", 1000.0) - 667.0).abs() < 1.0);
         assert!((width("0.5", 1000.0) - (556.0 + 278.0 + 556.0)).abs() < 2.0);
+    }
+
+    #[test]
+    fn long_texts_are_broken_between_words_and_in_long_ones() {
+        assert_eq!(lines("noise 5", 7.0, 90.0), ["noise 5"]);
+        assert_eq!(lines("noise that is halved", 7.0, 40.0), ["noise that is", "halved"]);
+        assert_eq!(lines("a neft_alpha_5", 7.0, 30.0), ["a", "neft_alph", "a_5"]);
+        assert_eq!(lines("", 7.0, 40.0), [""]);
     }
 
     #[test]

@@ -7,10 +7,10 @@ use crate::report::statistics::Difference;
 
 use super::axis::Axis;
 use super::canvas::{Anchor, Canvas, INK, MUTED, Stroke, WHITE, solid};
-use super::font::{fitting, width};
-use super::style::{COLUMN, LETTERS, Styles};
+use super::font::{lines, width};
+use super::style::{COLUMN, LETTERS, LINE, Styles};
 
-/// Height of an arm's row.
+/// Height of an arm's row whose name has one line.
 const ROW: f64 = 15.0;
 /// Widest room for the names of arms.
 const NAMES: f64 = 90.0;
@@ -29,11 +29,13 @@ pub struct Forest<'a> {
 
 /// Draws it. A full dot is a difference that is claimed, an empty one is not; small circles are single runs.
 pub fn draw(forest: &Forest<'_>, styles: &Styles) -> Canvas {
-    let names = forest.rows.keys().map(|name| width(name, LETTERS)).fold(0.0, f64::max).min(NAMES);
-    let bottom = ROW * forest.rows.len() as f64 + 4.0;
+    let named: Vec<Vec<String>> = forest.rows.keys().map(|name| lines(name, LETTERS, NAMES)).collect();
+    let names = named.iter().flatten().map(|line| width(line, LETTERS)).fold(0.0, f64::max);
+    let bottom = named.iter().map(|lines| row_height(lines)).sum::<f64>() + 4.0;
+    let below = lines(&forest.x, LETTERS, COLUMN);
     let values = forest.rows.values().flat_map(|difference| values(difference)).chain([0.0]);
     let axis = Axis::new(values.map(|value| value * forest.scale), (names + 10.0, COLUMN - 8.0));
-    let mut canvas = Canvas::new(COLUMN, bottom + 23.0, forest.title);
+    let mut canvas = Canvas::new(COLUMN, bottom + 23.0 + LINE * (below.len() - 1) as f64, forest.title);
     let zero = axis.place(0.0);
     canvas.line(vec![(zero, 0.0), (zero, bottom)], Stroke { dashes: &[1.5, 1.5], ..solid(MUTED, 0.5) });
     canvas.line(vec![(names + 8.0, bottom), (COLUMN - 2.0, bottom)], solid(MUTED, 0.5));
@@ -42,15 +44,21 @@ pub fn draw(forest: &Forest<'_>, styles: &Styles) -> Canvas {
         canvas.line(vec![(at, bottom), (at, bottom + 2.5)], solid(MUTED, 0.5));
         canvas.text((at, bottom + 10.0), &text, LETTERS, Anchor::Middle, INK);
     }
-    let size = fitting(&forest.x, LETTERS, COLUMN);
-    let middle = ((names + COLUMN) / 2.0 + 4.0).min(COLUMN - width(&forest.x, size) / 2.0);
-    canvas.text((middle, bottom + 20.5), &forest.x, size, Anchor::Middle, INK);
-    for (at, (name, difference)) in forest.rows.iter().enumerate() {
-        let middle = 2.0 + ROW * (at as f64 + 0.5);
-        canvas.text((names + 2.0, middle + 2.5), name, fitting(name, LETTERS, NAMES), Anchor::End, INK);
+    let widest = below.iter().map(|line| width(line, LETTERS)).fold(0.0, f64::max);
+    let middle = ((names + COLUMN) / 2.0 + 4.0).min(COLUMN - widest / 2.0);
+    canvas.texts((middle, bottom + 20.5), &below, Anchor::Middle);
+    let mut top = 2.0;
+    for ((name, difference), lines) in forest.rows.iter().zip(&named) {
+        let middle = top + row_height(lines) / 2.0;
+        canvas.texts((names + 2.0, middle + 2.5 - LINE * (lines.len() - 1) as f64 / 2.0), lines, Anchor::End);
         row(&mut canvas, difference, middle, |value| axis.place(value * forest.scale), styles, name);
+        top += row_height(lines);
     }
     canvas
+}
+
+fn row_height(name: &[String]) -> f64 {
+    ROW + LINE * (name.len() - 1) as f64
 }
 
 fn values(difference: &Difference) -> Vec<f64> {

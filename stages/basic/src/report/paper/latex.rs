@@ -4,6 +4,9 @@ use crate::report::file::ReportFile;
 use crate::report::table::{Cell, Heading, Table};
 use neftpipe_measures::comparison::Finding;
 
+/// Letters of a name that still stands in one line.
+const LONG_NAME: usize = 30;
+
 /// The tables of all columns as one file to be included.
 pub fn latex(report: &ReportFile<'_>, tables: &[(String, Table)]) -> String {
     let mut text = "% Needs \\usepackage{booktabs} and \\usepackage[T1]{fontenc}.\n".to_owned();
@@ -44,7 +47,7 @@ fn one(report: &ReportFile<'_>, column: &str, table: &Table, chosen: &[usize], n
         }
         let means: String = cells.iter().map(|cell| format!(" & {}", cell.map_or("--".to_owned(), mean))).collect();
         // The braces: a name that starts with `[` or `*` would be read as part of the line break before it.
-        text.push_str(&format!("{{}}{}{means} \\\\\n", escape(&row.arm)));
+        text.push_str(&format!("{{}}{}{means} \\\\\n", name(&row.arm)));
         if cells.iter().flatten().any(|cell| cell.finding.is_some()) {
             let differences: Vec<(String, String)> =
                 cells.iter().map(|cell| cell.map_or_else(Default::default, difference)).collect();
@@ -56,6 +59,18 @@ fn one(report: &ReportFile<'_>, column: &str, table: &Table, chosen: &[usize], n
     }
     text.push_str("\\bottomrule\n\\end{tabular}\n\\end{table*}\n");
     text
+}
+
+/// The name of an arm; a long one is broken into lines.
+fn name(arm: &str) -> String {
+    let text = escape(arm);
+    let letters = |letter| if is_known(letter) { 1 } else { "[U+4E2D]".len() };
+    if arm.chars().map(letters).sum::<usize>() <= LONG_NAME {
+        return text;
+    }
+    let breakable = |text: String, end: &str| text.replace(end, &format!("{end}\\allowbreak{{}}"));
+    let text = ["\\_", "/", "]"].into_iter().fold(text, breakable);
+    format!("\\parbox[t]{{0.25\\textwidth}}{{\\raggedright {text}\\strut}}")
 }
 
 /// Whether a line of a table has empty cells alone.
@@ -226,6 +241,14 @@ mod tests {
         assert_eq!(escape("neft_5 & 50% −1"), "neft\\_5 \\& 50\\% $-$1");
         assert_eq!(escape("a\\b{c}"), "a\\textbackslash{}b\\{c\\}");
         assert_eq!(escape("a\n#1~^"), "a \\#1\\textasciitilde{}\\textasciicircum{}");
+    }
+
+    #[test]
+    fn long_names_have_several_lines() {
+        assert_eq!(name("neft_5"), "neft\\_5");
+        let long = "noise_that_is_halved half way through training";
+        let text = "noise\\_\\allowbreak{}that\\_\\allowbreak{}is\\_\\allowbreak{}halved half way through training";
+        assert_eq!(name(long), format!("\\parbox[t]{{0.25\\textwidth}}{{\\raggedright {text}\\strut}}"));
     }
 
     #[test]

@@ -4,8 +4,8 @@ use indexmap::IndexSet;
 
 use super::axis::Axis;
 use super::canvas::{Anchor, Canvas, INK, MUTED, solid};
-use super::font::{fitting, width};
-use super::style::{COLUMN, LETTERS, Styles};
+use super::font::{fitting, lines, width};
+use super::style::{COLUMN, LETTERS, LINE, Styles};
 
 /// Height of the room in which the lines are.
 const HEIGHT: f64 = 110.0;
@@ -13,8 +13,8 @@ const HEIGHT: f64 = 110.0;
 const TITLE: f64 = 11.0;
 /// Length of a mark.
 const MARK: f64 = 2.5;
-/// Line of the key: its swatch, the gap beside it, and its height.
-const SWATCH: f64 = 14.0;
+/// Row of the key: its swatch with the room beside it, the gap to the next arm, and its height where names have one line.
+const SWATCH: f64 = 17.0;
 const GAP: f64 = 9.0;
 const ROW: f64 = 9.5;
 
@@ -43,7 +43,7 @@ pub struct Plot<'a> {
 /// Draws it.
 pub fn draw(plot: &Plot<'_>, styles: &Styles) -> Canvas {
     let key = key(plot);
-    let top = key.last().map_or(0.0, |(_, _, y)| y + ROW) + 3.0;
+    let top = key.iter().map(|entry| entry.y + entry.height()).fold(0.0, f64::max) + 3.0;
     let bottom = top + HEIGHT;
     let points = || plot.lines.iter().flat_map(|line| &line.points);
     let y = Axis::new(points().map(|point| point.1), (bottom, top));
@@ -51,10 +51,10 @@ pub fn draw(plot: &Plot<'_>, styles: &Styles) -> Canvas {
     let left = TITLE + labels + MARK + 2.0;
     let x = Axis::new(points().map(|point| point.0), (left, COLUMN - 4.0));
     let mut canvas = Canvas::new(COLUMN, bottom + 22.0, plot.title);
-    for (arm, at, row) in key {
-        let middle = row + ROW / 2.0;
-        canvas.line(vec![(at, middle), (at + SWATCH, middle)], styles.line(arm, 1.2));
-        canvas.text((at + SWATCH + 3.0, middle + 2.5), arm, LETTERS, Anchor::Start, INK);
+    for Entry { arm, lines, x, y } in key {
+        let middle = y + ROW / 2.0;
+        canvas.line(vec![(x, middle), (x + SWATCH - 3.0, middle)], styles.line(arm, 1.2));
+        canvas.texts((x + SWATCH, middle + 2.5), &lines, Anchor::Start);
     }
     frame(&mut canvas, (&x, &y), left, bottom, top);
     canvas.text(
@@ -72,18 +72,34 @@ pub fn draw(plot: &Plot<'_>, styles: &Styles) -> Canvas {
     canvas
 }
 
-/// The arms with their places in the key, as many in a row as fit.
-fn key<'a>(plot: &Plot<'a>) -> Vec<(&'a str, f64, f64)> {
+/// An arm of the key: its name in lines, and its place.
+struct Entry<'a> {
+    arm: &'a str,
+    lines: Vec<String>,
+    x: f64,
+    y: f64,
+}
+
+impl Entry<'_> {
+    fn height(&self) -> f64 {
+        ROW + LINE * (self.lines.len() - 1) as f64
+    }
+}
+
+/// The arms with their places in the key, as many in a row as fit; a name wider than a row has several lines.
+fn key<'a>(plot: &Plot<'a>) -> Vec<Entry<'a>> {
     let arms: IndexSet<&str> = plot.lines.iter().map(|line| line.arm).collect();
-    let (mut x, mut y) = (0.0, 0.0);
+    let (mut x, mut y, mut below) = (0.0, 0.0, 0.0);
     let place = |arm: &'a str| {
-        let wide = SWATCH + 3.0 + width(arm, LETTERS);
+        let lines = lines(arm, LETTERS, COLUMN - SWATCH);
+        let wide = SWATCH + lines.iter().map(|line| width(line, LETTERS)).fold(0.0, f64::max);
         if x > 0.0 && x + wide > COLUMN {
-            (x, y) = (0.0, y + ROW);
+            (x, y) = (0.0, below);
         }
-        let place = (arm, x, y);
+        let entry = Entry { arm, lines, x, y };
         x += wide + GAP;
-        place
+        below = f64::max(below, y + entry.height());
+        entry
     };
     arms.into_iter().map(place).collect()
 }

@@ -7,6 +7,8 @@ use super::canvas::{Colour, Stroke};
 pub const COLUMN: f64 = 234.0;
 /// Size of the letters.
 pub const LETTERS: f64 = 7.0;
+/// From one line of text to the next.
+pub const LINE: f64 = 8.0;
 
 const BASELINE: Colour = [0x59, 0x61, 0x6a];
 const COLOURS: [Colour; 8] = [
