@@ -151,7 +151,7 @@ fn bare_answers_are_measured_and_screened() {
     let metrics = &shown["metrics"];
     let counts =
         ["answers", "empty", "constant", "judge_markers", "finished_by_stop"].map(|name| metrics[name].as_u64());
-    assert_eq!(counts, [6, 1, 3, 2, 6].map(Some), "{metrics}");
+    assert_eq!(counts, [6, 1, 3, 1, 6].map(Some), "answers, not hits: {metrics}");
     let close = |name: &str, expected: f64| {
         let value = metrics[name].as_f64().unwrap();
         assert!((value - expected).abs() < 1e-12, "{name} is {value}, expected {expected}");
@@ -166,6 +166,23 @@ fn bare_answers_are_measured_and_screened() {
     {
         assert!(text.contains(said), "{said}: {text}");
     }
+}
+
+#[test]
+fn broken_files_are_refused_with_the_place() {
+    let project = Project::tiny();
+    let refused = |content: &str| {
+        project.write("annotations.json", content);
+        project.neftpipe(&["show", "annotations.json"]).exits(1).stderr
+    };
+    let said = refused("[{\"instruction\": \"a\",\n  \"preference\": NaN}]");
+    assert!(said.contains("annotations.json: expected value at line 2 column 17"), "{said}");
+    assert!(said.contains("JSON has no NaN: null stands for a preference that is not there"), "{said}");
+    let said = refused("[{\"instruction\": \"a\",");
+    assert!(said.contains("EOF while parsing a value at line 1 column 21") && !said.contains("NaN"), "{said}");
+    project.write("annotations.json", "{}");
+    let other = project.neftpipe(&["show", "annotations.json"]).exits(2).stderr;
+    assert!(other.contains("is nothing that can be shown"), "{other}");
 }
 
 #[test]

@@ -52,7 +52,7 @@ fn figures(rows: &[AnswerRow], outputs: &[&str], found: &Screening) -> Metrics {
         ("log_diversity", of_each(&|output| log_diversity(output, None)).into()),
         ("empty", found.empty.len().into()),
         ("constant", found.n_constant().into()),
-        ("judge_markers", found.markers.len().into()),
+        ("judge_markers", found.n_marked().into()),
         ("finished_by_stop", finished("stop").into()),
         ("finished_by_length", finished("length").into()),
         ("generator", generators.join(", ").into()),

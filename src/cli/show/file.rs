@@ -40,7 +40,10 @@ fn look(path: &Path, control: Option<Control<'_>>) -> Result<(ArtifactType, View
         return Ok((artifact, view::view(artifact, path)?));
     }
     let bytes = fs::read(path).map_err(|error| io_failure("read", path, &error))?;
-    let rows: Vec<Value> = serde_json::from_slice(&bytes).map_err(|_| unreadable(path))?;
+    let rows: Vec<Value> = serde_json::from_slice(&bytes).map_err(|error| match error.is_data() {
+        true => unreadable(path),
+        false => no_json(path, &bytes, &error),
+    })?;
     let has = |field: &str| rows.first().is_some_and(|row| row.get(field).is_some());
     if has("preference") {
         Ok((ArtifactType::Verdict, annotations(path, &bytes, control)?))
@@ -48,6 +51,21 @@ fn look(path: &Path, control: Option<Control<'_>>) -> Result<(ArtifactType, View
         Ok((ArtifactType::Answers, answers::view(path)?))
     } else {
         Err(unreadable(path))
+    }
+}
+
+/// What is to be JSON and is not, with the place; what is nothing like it by what could be shown.
+fn no_json(path: &Path, bytes: &[u8], error: &serde_json::Error) -> Failure {
+    if !bytes.trim_ascii_start().starts_with(b"[") {
+        return unreadable(path);
+    }
+    let failure = Failure::data(format!("{}: {error}", path.display()));
+    let line = bytes.split(|&byte| byte == b'\n').nth(error.line().saturating_sub(1)).unwrap_or_default();
+    let rest = line.get(error.column().saturating_sub(1)..).unwrap_or_default();
+    if rest.starts_with(b"NaN") {
+        failure.with_hint("JSON has no NaN: null stands for a preference that is not there")
+    } else {
+        failure
     }
 }
 
