@@ -80,7 +80,7 @@ impl Kind {
             Self::Train => 5,
             Self::Generate => 6,
             Self::Judge => 3,
-            Self::Report => 6,
+            Self::Report => 7,
             Self::Command => 1,
         }
     }

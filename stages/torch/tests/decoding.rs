@@ -115,6 +115,33 @@ fn what_all_prompts_begin_with_changes_no_answer() {
     }
 }
 
+/// Places in the cache are taken again, and what is masked there must not be felt. `mha_untied` goes the way of the CPU's
+/// kernels, `biases` that of tensors.
+#[test]
+fn a_row_that_is_no_number_spoils_no_other() {
+    const SPOILT: i32 = 30;
+    for name in ["mha_untied", "biases"] {
+        let model = load(name);
+        let weights = model.weights();
+        assert!(
+            weights.iter().any(|(name, _)| name == "lm_head.weight"),
+            "{name}: else all logits of a token are none"
+        );
+        let clean: Vec<Vec<i32>> = (1..25).map(|length| (1..=length).map(|i| i * length % 29 + 1).collect()).collect();
+        let mut prompts = clean.clone();
+        (0..8).for_each(|at| prompts.insert(3 * at, vec![SPOILT; 2 + 3 * at]));
+        let settings = settings(GREEDY, 10, 90);
+        let (_, embedding) = weights.iter().find(|(name, _)| name == "model.embed_tokens.weight").unwrap();
+        let _ = embedding.get(i64::from(SPOILT)).fill_(f64::NAN);
+        let wanted: Vec<_> =
+            clean.iter().map(|prompt| run(&model, std::slice::from_ref(prompt), &settings)[0].ids.clone()).collect();
+        let together = run(&model, &prompts, &settings);
+        let found: Vec<_> =
+            together.into_iter().filter(|row| prompts[row.index][0] != SPOILT).map(|row| row.ids).collect();
+        assert_eq!(found, wanted, "{name}");
+    }
+}
+
 #[test]
 fn the_window_bounds_an_answer() {
     let model = load("gqa_tied");

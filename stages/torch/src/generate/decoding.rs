@@ -50,8 +50,9 @@ pub struct Settings {
 /// Most tokens of prompts that are read in one pass: enough to keep the processor busy, and little memory.
 const PREFILL_TOKENS: usize = 2048;
 
-/// Tokens that a prefix has to save to be worth a pass of its own.
+/// Tokens that a prefix has to save to be worth a pass of its own, and which part of all that is to be read.
 const FEWEST_SAVED: usize = 64;
+const LEAST_SHARE: usize = 16;
 
 /// Continues all prompts. `finished` is given each row as it ends; `should_stop` is asked before every step.
 /// Returns false where it was told to stop.
@@ -107,7 +108,9 @@ impl Pending {
         let first = ids.next().unwrap_or_default();
         let shared = |ids: &[i32]| ids.iter().zip(first).take_while(|(a, b)| a == b).count().min(ids.len() - 1);
         let tokens = ids.map(shared).min().unwrap_or(0).min(first.len().saturating_sub(1));
-        if tokens * self.rows.len().saturating_sub(1) < FEWEST_SAVED { &[] } else { &first[..tokens] }
+        let saved = tokens * self.rows.len().saturating_sub(1);
+        let all: usize = self.rows.iter().map(|(prompt, _)| prompt.ids.len()).sum();
+        if saved < FEWEST_SAVED || saved * LEAST_SHARE < all { &[] } else { &first[..tokens] }
     }
 }
 
@@ -249,6 +252,8 @@ mod tests {
         assert!(prefix(&[begun(500, 2)]).is_empty());
         assert!(prefix(&[begun(500, 2), begun(0, 3)]).is_empty());
         assert!(prefix(&[begun(63, 2), begun(63, 3)]).is_empty());
+        let long = |last| [vec![1], vec![last; 40]].concat();
+        assert!(prefix(&(2..82).map(long).collect::<Vec<_>>()).is_empty());
         assert_eq!(prefix(&[begun(64, 2), begun(64, 3)]), [1; 64]);
     }
 }

@@ -40,7 +40,7 @@ impl Cache {
     /// Room for `tokens` tokens in all, in rows of `capacity_tokens` tokens.
     pub(super) fn new(config: &LlamaConfig, tokens: usize, capacity_tokens: usize, kind: Kind, device: Device) -> Self {
         assert!(0 < capacity_tokens && capacity_tokens <= tokens, "a cache has room for a row");
-        // Zeros, not garbage: a masked NaN is still a NaN.
+        // Zeros, not garbage: see `clear`.
         let heads = [config.kv_heads, config.head_dim];
         let room = || Tensor::zeros([tokens as i64, heads[0] * heads[1]], (kind, device));
         let layers = (0..config.layers).map(|_| (room(), room())).collect();
@@ -76,9 +76,11 @@ impl Cache {
     pub fn swap_remove(&mut self, row: usize) {
         let last = self.lengths.len() - 1;
         if row < last {
+            let held = self.lengths[last];
             for room in self.rooms() {
-                let [mut to, from] = [row, last].map(|row| self.row(room, row).narrow(1, 0, self.lengths[last]));
-                to.copy_(&from);
+                let [to, from] = [row, last].map(|row| self.row(room, row));
+                to.narrow(1, 0, held).copy_(&from.narrow(1, 0, held));
+                clear(&to, held);
             }
         }
         self.lengths.swap_remove(row);
@@ -93,6 +95,7 @@ impl Cache {
             let place =
                 |row, capacity| self.rows(room, row, 1, capacity).squeeze_dim(0).narrow(1, 0, self.lengths[row]);
             let kept: Vec<Tensor> = (0..self.lengths.len()).map(|row| place(row, old).copy()).collect();
+            let _ = room.shallow_clone().zero_();
             kept.iter().enumerate().for_each(|(row, kept)| place(row, new).copy_(kept));
         }
         self.capacity_tokens = new;
@@ -134,6 +137,7 @@ impl Cache {
                     row.narrow(1, 0, place).copy_(&before[at]);
                 }
                 row.narrow(1, place, length).copy_(&new.narrow(0, start, length).transpose(0, 1));
+                clear(&row, place + length);
             }
             start += length;
         }
@@ -175,4 +179,9 @@ impl Cache {
     fn longest(&self) -> i64 {
         self.lengths.iter().copied().max().unwrap_or(0)
     }
+}
+
+/// Zeros a row [K, T, D] from this token on: what is masked counts nothing, but what is no number stays none.
+fn clear(row: &Tensor, first: i64) {
+    let _ = row.narrow(1, first, row.size()[1] - first).zero_();
 }

@@ -463,13 +463,17 @@ fn attend_within_rows([q, k, v]: [&Tensor; 3], lengths: &[i64], before: Option<&
             let by_head = |x: &Tensor| x.transpose(0, 1).unsqueeze(0); // [1, heads, T, D]
             let grouped = q.size()[1] != k.size()[1];
             let (q, [k, v]) = (by_head(q), [&k, &v].map(by_head));
+            let causal = |q: &Tensor, k: &Tensor, v: &Tensor| {
+                Tensor::scaled_dot_product_attention(q, k, v, None::<&Tensor>, 0.0, true, None, grouped)
+            };
             match before {
-                None => Tensor::scaled_dot_product_attention(&q, &k, &v, None::<&Tensor>, 0.0, true, None, grouped),
+                None => causal(&q, &k, &v),
+                // Zeros stand in for the queries of what is before: a mask in their place has no quick kernels.
                 Some([keys, values]) => {
                     let all = |before: &Tensor, own: &Tensor| Tensor::cat(&[&before.unsqueeze(0), own], 2);
-                    let (k, v) = (all(keys, &k), all(values, &v));
-                    let sees = Tensor::ones([q.size()[2], k.size()[2]], (Kind::Bool, q.device())).tril(keys.size()[1]);
-                    Tensor::scaled_dot_product_attention(&q, &k, &v, Some(&sees), 0.0, false, None, grouped)
+                    let (heads, known, own) = (q.size()[1], keys.size()[1], q.size()[2]);
+                    let none = q.new_zeros([heads, known, q.size()[3]], (q.kind(), q.device()));
+                    causal(&all(&none, &q), &all(keys, &k), &all(values, &v)).narrow(2, known, own)
                 }
             }
             .squeeze_dim(0)

@@ -22,8 +22,8 @@ impl<'a> Board<'a> {
 
     /// Over the memory of a tensor, which nobody else uses meanwhile.
     pub fn of(tensor: &'a Tensor) -> Self {
-        let numbers = floats(tensor);
-        Self { data: numbers.as_ptr().cast_mut(), len: numbers.len(), memory: PhantomData }
+        let len = floats(tensor).len();
+        Self { data: tensor.data_ptr().cast(), len, memory: PhantomData }
     }
 
     /// What is written there.

@@ -13,8 +13,8 @@ use super::team::{Member, Team};
 use crate::model::llama::{Plain, PlainBlock};
 use crate::model::{Cache, Llama, LlamaConfig};
 
-/// Columns of a product are dealt out in blocks of so many: those whose weights are near together.
-const GRAIN: usize = NEAR;
+/// Columns of a product are dealt out in blocks of so many: few, so that many threads have nearly the same to do.
+const GRAIN: usize = 8;
 
 /// Columns of logits that are computed before they are laid out row by row: so many that each row gets whole lines.
 const LOGITS: usize = 10 * NEAR;
@@ -63,6 +63,8 @@ impl<'a> Step<'a> {
     pub fn decode(&self, ids: &[i64], cache: &mut Cache) -> Tensor {
         let config = self.model.config();
         let places = cache.lengths().to_vec();
+        assert_eq!(ids.len(), places.len(), "a token for each row");
+        assert!(places.iter().all(|&place| (place as usize) < cache.capacity_tokens()), "each row has room for it");
         let [cos, sin] = self.model.flat_angles(&Tensor::from_slice(&places));
         let lanes = lanes_for(ids.len());
         let rows = Rows { places: &places, lanes, cos: &cos, sin: &sin, capacity: cache.capacity_tokens() };
