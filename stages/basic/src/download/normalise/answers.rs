@@ -65,6 +65,11 @@ fn answer(columns: &Columns, at: At, row: Value) -> Result<Value, Failure> {
     found.into_iter().for_each(|(name, value)| {
         map.insert(name.to_owned(), value);
     });
+    if let Some(field) =
+        ["instruction", "output", "generator"].into_iter().find(|&field| map.get(field) == Some(&Value::Null))
+    {
+        return Err(at.malformed(format_args!("`{field}` is null, and a text is wanted")));
+    }
     map.retain(|_, value| !value.is_null());
     let row = Value::Object(map);
     serde_json::from_value::<AnswerRow>(row.clone()).map_err(|error| at.malformed(error))?;
@@ -84,6 +89,9 @@ mod tests {
         assert_eq!(kept, json!({"instruction": "i", "output": "o", "generator": "g", "datasplit": "eval"}));
         let message = answer(&Columns::default(), at, json!({"instruction": "i", "output": "o"})).unwrap_err().message;
         assert!(message.contains("row 2") && message.contains("generator"), "{message}");
+        let row = json!({"instruction": "i", "output": null, "generator": "g"});
+        let message = answer(&Columns::default(), at, row).unwrap_err().message;
+        assert!(message.contains("row 2") && message.contains("`output` is null"), "{message}");
         let columns = Columns { output: Some("o".into()), ..Columns::default() };
         let row = json!({"instruction": "i", "o": "text", "generator": "g"});
         assert_eq!(answer(&columns, at, row).unwrap()["output"], "text");
