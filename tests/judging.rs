@@ -138,6 +138,25 @@ fn a_run_spends_no_more_than_it_may_and_a_plan_counts_what_is_left() {
 }
 
 #[test]
+fn judges_side_by_side_pay_for_one_calibration() {
+    let chat = Chat::start(|asked, before| prefers_good(asked, before).slow(Duration::from_millis(50)));
+    let project = project(&chat);
+    let row = |index: usize| json!({"instruction": format!("known {index}"), "output_1": "bad", "output_2": format!("good {index}"), "preference": 2.0});
+    project.write("people.json", &(0..6).map(row).collect::<Value>().to_string());
+    let needs = "annotators: prompt }";
+    project.edit("judged.yaml", needs, "annotators: prompt, calibrate: people }");
+    project.edit("judged.yaml", "metrics: [length]", "metrics: [length]\n      calibrate: 6");
+    project.edit(
+        "judged.yaml",
+        "stages:\n",
+        "stages:\n  people: { download: { from: \"file:people.json\", as: files } }\n",
+    );
+    let (code, said) = with_key(&project, &["run", "judged.yaml", "--jobs", "4"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(chat.asked().len(), 4 + 4 + 6, "{said}");
+}
+
+#[test]
 fn a_run_that_is_killed_pays_for_nothing_twice() {
     let chat = Chat::start(|asked, before| prefers_good(asked, before).slow(Duration::from_millis(150)));
     let project = project(&chat);

@@ -16,6 +16,7 @@ use neftpipe_protocol::request::Missing;
 use neftpipe_protocol::{Digest, Failure, FailureClass, Kind};
 
 use super::ahead::Ends;
+use super::calibration::Calibrations;
 use super::chain::{Chain, OpenArms};
 use super::event::{Counts, Event, EventBody, RunOutcome, StageOutcome};
 use super::look::{self, Look};
@@ -94,6 +95,7 @@ struct Dispatcher<'r, 'e> {
     leaders: HashMap<Digest, usize>,
     followers: HashMap<usize, Vec<usize>>,
     arms: OpenArms,
+    calibrations: Calibrations,
     /// Keys that were made in this run: forcing asks for no more.
     fresh: HashSet<Digest>,
     settled: Vec<bool>,
@@ -138,6 +140,7 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
             leaders: HashMap::new(),
             followers: HashMap::new(),
             arms: OpenArms::default(),
+            calibrations: Calibrations::default(),
             fresh: HashSet::new(),
             settled: vec![false; count],
             tally: Tally::default(),
@@ -364,6 +367,9 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
         while !self.is_ending() && self.pool.has_room() && passed_over < PASSED_OVER {
             let Some((&index, order)) = self.queue.range(next..).next() else { return };
             next = index + 1;
+            if self.calibrations.must_wait(&self.pipeline.instances[index], order.preimage.as_ref()) {
+                continue;
+            }
             match self.pool.take(&order.want, &self.run.machine) {
                 Some(grant) => self.start(scope, index, grant),
                 None => passed_over += 1,
@@ -398,6 +404,7 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
         let key = preimage.as_ref().map(Preimage::key);
         self.at_work.insert(index, AtWork { want, key, began: Instant::now() });
         let instance = self.pipeline.instances[index].clone();
+        self.calibrations.begin(index, &instance, preimage.as_ref());
         let lineage = lineage::is_wanted(instance.kind)
             .then(|| lineage::lineage(&self.pipeline, index, |at| self.products.made_of_rows(at, self.run.store)));
         self.tell_what_arms_pass();
@@ -433,6 +440,7 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
     fn ended(&mut self, index: usize, ended: Ended) {
         let AtWork { key, began, .. } = self.at_work.remove(&index).expect("what ended was at work");
         self.leaders.retain(|_, leader| *leader != index);
+        self.calibrations.end(index);
         let seconds = began.elapsed().as_secs_f64();
         let followers = self.followers.remove(&index).unwrap_or_default();
         match ended {

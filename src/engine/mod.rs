@@ -6,6 +6,7 @@
 mod accept;
 mod ahead;
 mod attempt;
+mod calibration;
 mod chain;
 mod disk;
 mod dispatcher;
