@@ -2,8 +2,11 @@
 //! `bin/neftpipe`, `libexec/neftpipe/` with the workers, `lib/neftpipe/` with libtorch as its wheels lay it out.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use crate::error::Error;
 use crate::libtorch::Libtorch;
@@ -114,8 +117,24 @@ fn remove(folder: &Path) -> Result<(), Error> {
     if folder.exists() { fs::remove_dir_all(folder).map_err(Error::io("remove", folder)) } else { Ok(()) }
 }
 
-/// Starts an installed program without any help to find its libraries.
+/// How often a program is started that is said to be still written.
+const STARTS: usize = 50;
+
+/// Starts an installed program without any help to find its libraries. What was just written may be busy for an instant: a
+/// process that another thread began meanwhile holds it open until it has become its program.
 fn check(program: &Path, arguments: &[&str]) -> Result<(), Error> {
+    for _ in 1..STARTS {
+        match start(program, arguments) {
+            Err(Error::Start { source, .. }) if source.kind() == ErrorKind::ExecutableFileBusy => {
+                thread::sleep(Duration::from_millis(20));
+            }
+            ended => return ended,
+        }
+    }
+    start(program, arguments)
+}
+
+fn start(program: &Path, arguments: &[&str]) -> Result<(), Error> {
     let mut command = Command::new(program);
     command.args(arguments).env_remove("LD_LIBRARY_PATH").env_remove("LIBTORCH").stdout(Stdio::null());
     run(command)
