@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use neftpipe_measures::sentence;
 use neftpipe_protocol::artifact::AnswerRow;
 use neftpipe_protocol::judging::{
     AskedRow, Asker, CUSTOM, Comparison, Prices, Usage, comparison, is_retired, join, sampled,
@@ -129,8 +130,8 @@ impl Bill {
         let run_cap = self.run_cap_text();
         let mut parts = Vec::new();
         if !counts.is_empty() {
-            let open = comparisons - paid;
-            parts.push(format!("{open} comparison{} to ask, {paid} paid for before", if open == 1 { "" } else { "s" }));
+            let open = sentence::count(comparisons - paid, "comparison");
+            parts.push(format!("{open} to ask, {paid} paid for before"));
             if run_cap.is_none() {
                 parts.push(
                     cost_text(&counted)

@@ -16,14 +16,14 @@ pub struct Calibrations {
 }
 
 impl Calibrations {
-    /// Whether another instance is at work on the calibration that this one wants.
-    pub fn must_wait(&self, instance: &Instance, preimage: Option<&Preimage>) -> bool {
-        !self.at_work.is_empty() && scope(instance, preimage).is_some_and(|scope| self.at_work.contains_key(&scope))
+    /// Whether another instance is at work on the calibration of this scope.
+    pub fn must_wait(&self, scope: Option<Digest>) -> bool {
+        scope.is_some_and(|scope| self.at_work.contains_key(&scope))
     }
 
     /// Takes note that an instance begins.
-    pub fn begin(&mut self, index: usize, instance: &Instance, preimage: Option<&Preimage>) {
-        if let Some(scope) = scope(instance, preimage).filter(|scope| !self.made.contains(scope)) {
+    pub fn begin(&mut self, index: usize, scope: Option<Digest>) {
+        if let Some(scope) = scope.filter(|scope| !self.made.contains(scope)) {
             self.at_work.insert(scope, index);
         }
     }
@@ -35,6 +35,6 @@ impl Calibrations {
 }
 
 /// The rows that a judge shares with others, if it calibrates.
-fn scope(instance: &Instance, preimage: Option<&Preimage>) -> Option<Digest> {
+pub fn scope(instance: &Instance, preimage: Option<&Preimage>) -> Option<Digest> {
     if !instance.inputs.contains_key("calibrate") { None } else { preimage?.row_scope() }
 }

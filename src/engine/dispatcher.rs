@@ -16,7 +16,7 @@ use neftpipe_protocol::request::Missing;
 use neftpipe_protocol::{Digest, Failure, FailureClass, Kind};
 
 use super::ahead::Ends;
-use super::calibration::Calibrations;
+use super::calibration::{self, Calibrations};
 use super::chain::{Chain, OpenArms};
 use super::event::{Counts, Event, EventBody, RunOutcome, StageOutcome};
 use super::look::{self, Look};
@@ -62,6 +62,8 @@ struct Order {
     preimage: Option<Preimage>,
     reasons: Vec<Reason>,
     want: Want,
+    /// The rows whose calibration it shares with other judges.
+    calibration: Option<Digest>,
 }
 
 struct AtWork {
@@ -316,7 +318,8 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
         match self.prepare(index) {
             Ok(want) => {
                 self.leaders.insert(identity, index);
-                self.queue.insert(index, Order { preimage, reasons, want });
+                let calibration = calibration::scope(&self.pipeline.instances[index], preimage.as_ref());
+                self.queue.insert(index, Order { preimage, reasons, want, calibration });
             }
             Err(failure) => self.fail(index, preimage.as_ref().map(Preimage::key), &failure, 0.0),
         }
@@ -367,7 +370,7 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
         while !self.is_ending() && self.pool.has_room() && passed_over < PASSED_OVER {
             let Some((&index, order)) = self.queue.range(next..).next() else { return };
             next = index + 1;
-            if self.calibrations.must_wait(&self.pipeline.instances[index], order.preimage.as_ref()) {
+            if self.calibrations.must_wait(order.calibration) {
                 continue;
             }
             match self.pool.take(&order.want, &self.run.machine) {
@@ -400,11 +403,11 @@ impl<'r, 'e> Dispatcher<'r, 'e> {
         if !std::mem::replace(&mut self.works, true) {
             self.tell(EventBody::WorkBegins); // heard before any program runs, so that a run at work is a run on record
         }
-        let Order { preimage, reasons, want } = self.queue.remove(&index).expect("what starts was queued");
+        let Order { preimage, reasons, want, calibration } = self.queue.remove(&index).expect("what starts was queued");
         let key = preimage.as_ref().map(Preimage::key);
         self.at_work.insert(index, AtWork { want, key, began: Instant::now() });
         let instance = self.pipeline.instances[index].clone();
-        self.calibrations.begin(index, &instance, preimage.as_ref());
+        self.calibrations.begin(index, calibration);
         let lineage = lineage::is_wanted(instance.kind)
             .then(|| lineage::lineage(&self.pipeline, index, |at| self.products.made_of_rows(at, self.run.store)));
         self.tell_what_arms_pass();

@@ -85,7 +85,8 @@ fn claim(judged: &Judged, baseline: &str, better: Option<Better>) -> String {
     }
 }
 
-fn count(n: usize, noun: &str) -> String {
+/// `1 run`, `2 runs`.
+pub fn count(n: usize, noun: &str) -> String {
     if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
 }
 

@@ -4,7 +4,7 @@ use indexmap::{IndexMap, IndexSet};
 use neftpipe_measures::comparison::Finding;
 use neftpipe_measures::numerals::{Numerals, decimal};
 use neftpipe_measures::screening::Screening;
-use neftpipe_measures::sentence::Quantity;
+use neftpipe_measures::sentence::{Quantity, count};
 use neftpipe_protocol::params::ReportParams;
 use neftpipe_protocol::request::Missing;
 use neftpipe_protocol::training::SharedSteps;
@@ -113,11 +113,6 @@ fn in_unit(number: String, quantity: &Quantity<'_>) -> String {
 /// A value in the unit of its quantity, with a true minus sign and no sign before 0.
 pub fn number(value: f64, quantity: &Quantity<'_>) -> String {
     decimal(value * quantity.scale, quantity.decimals)
-}
-
-/// `1 run`, `2 runs`.
-pub fn count(n: usize, noun: &str) -> String {
-    if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
 }
 
 /// What stands out in some answers, in words. Answers are counted from 1, as people do.

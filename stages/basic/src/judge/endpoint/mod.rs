@@ -9,6 +9,7 @@ mod wire;
 
 use std::collections::{HashMap, HashSet};
 
+use neftpipe_measures::sentence::count;
 use neftpipe_protocol::Failure;
 use neftpipe_protocol::judging::{AskedRow, Asker, Comparison, Prices, Usage, is_retired};
 use neftpipe_protocol::params::JudgeParams;
@@ -183,8 +184,8 @@ fn announce(job: &Job, endpoint: &Endpoint, annotator: &Annotator, items: &[Item
         }
         (None, _) => "for an unknown price: there is no `endpoint.prices`".to_owned(),
     };
-    let comparisons = if items.len() == 1 { "comparison" } else { "comparisons" };
-    job.warn("judge_cost", format!("{} {comparisons} will be asked of {}, {cost}", items.len(), endpoint.model));
+    let comparisons = count(items.len(), "comparison");
+    job.warn("judge_cost", format!("{comparisons} will be asked of {}, {cost}", endpoint.model));
     if is_retired(endpoint) {
         job.warn("judge_retired", format!("{} is retired, or about to be, at its vendor", endpoint.model));
     }

@@ -3,14 +3,14 @@
 use std::fmt::Write;
 
 use neftpipe_measures::comparison::Finding;
-use neftpipe_measures::sentence::Better;
+use neftpipe_measures::sentence::{Better, count};
 use serde::Serialize;
 
 use crate::report::drawing::Axis;
 use crate::report::figures::Figure;
 use crate::report::file::ReportFile;
 use crate::report::measures::Subject;
-use crate::report::sentences::{Summary, count, p_value, summaries};
+use crate::report::sentences::{Summary, p_value, summaries};
 use crate::report::statistics::{Difference, Differences};
 use crate::report::table::{Table, columns, table};
 
